@@ -1,28 +1,30 @@
 //! The result of an update by the version in the next check: the new one, the old one, or an unrelated one.
 //!
-//! The new version is rarely the text of the release: a LuatOS module reports `2.0.1` as `2012.2.1`, a script-only package
-//! keeps the core's number, and the device may have got something newer meanwhile (docs/decision.md "Version order").
+//! The new version is rarely the text of the release: a LuatOS module reports `2.0.1` as `2012.2.1`, a script package
+//! keeps the core version, and the device may have got a newer release meanwhile (docs/decision.md "Version order").
 
 use super::check::Check;
 use crate::firmware::version::{FirstField, Standing, Version, standing};
 
-/// How a device comes back from an update.
+/// Result of an update, as a later check shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Back {
-    /// With the new version, or one beyond it.
+    /// The device came back with the new version or a later one.
     New,
-    /// With the version that it ran before, or an older one.
+    /// The device came back with the version that it ran before or an older one.
     Old,
-    /// With a version from which neither follows: it says none, or was flashed with another.
+    /// The version shows neither: it is missing, or the device was flashed with an unrelated one.
     Other,
 }
 
-/// A device that ran `before` was offered the release `target` (both as written); now it asks this.
+/// Returns the result for a device that ran `before`, was offered the release `target` (both as written), and now sends
+/// this check.
 pub fn came_back(before: &str, check: &Check<'_>, target: &str) -> Back {
     compare(before, &check.version, check.first_field(), target)
 }
 
-/// The same of a version as written, `said`. `first`: what its first field may be.
+/// Returns the same as [`came_back`], for the version `said` as written. `first`: the meaning of a first field of 1000
+/// or more.
 pub fn compare(before: &str, said: &str, first: FirstField, target: &str) -> Back {
     if said.is_empty() {
         return Back::Other;
@@ -37,7 +39,7 @@ pub fn compare(before: &str, said: &str, first: FirstField, target: &str) -> Bac
         };
     };
     let Some(before) = Version::parse(before) else {
-        // It ran a version without an order: any that is as new as the release is the release's doing.
+        // The previous version has no order. Any version that is as new as the release counts as a success.
         return match reaches(running, wanted, first) {
             true => Back::New,
             false => Back::Other,
@@ -48,7 +50,7 @@ pub fn compare(before: &str, said: &str, first: FirstField, target: &str) -> Bac
     }
     match standing(before, wanted, first) {
         Standing::Older => {
-            // Down by allow_downgrade: only the very release is its success.
+            // After a downgrade by allow_downgrade, only the exact version of the release is a success.
             match standing(running, wanted, first) == Standing::Same {
                 true => Back::New,
                 false => Back::Other,
@@ -69,7 +71,7 @@ pub fn compare(before: &str, said: &str, first: FirstField, target: &str) -> Bac
     }
 }
 
-/// Is this as new as the release, in all of its parts?
+/// Whether the running version is as new as the release, in all of its parts.
 fn reaches(running: Version, wanted: Version, first: FirstField) -> bool {
     match first.forms(running, wanted) {
         (Some(has), Some(wants)) => has.core >= wants.core && has.cmp_script(&wants).is_ge(),
@@ -80,7 +82,8 @@ fn reaches(running: Version, wanted: Version, first: FirstField) -> bool {
     }
 }
 
-/// A package that holds the script alone leaves the core as it was, whatever the release's name says.
+/// Whether the device took the script of a package that contains only the script. Such a package leaves the core
+/// unchanged, whatever core the release's name states.
 fn took_the_script(before: Version, running: Version, wanted: Version, first: FirstField) -> bool {
     match (first.forms(before, running), first.forms(running, wanted)) {
         ((Some(had), Some(has)), (Some(_), Some(wants))) => {
@@ -138,7 +141,7 @@ mod tests {
             ("2012.1.9", Back::Old),
             ("2012.1.8", Back::Old),
             ("2.0.1", Back::New),
-            // Another core was put on it, and the script of before.
+            // The device was flashed with another core and the previous script.
             ("2014.1.9", Back::Other),
         ] {
             assert_eq!(back("2012.1.9", said, "2.0.1"), becomes, "{said}");
@@ -159,13 +162,13 @@ mod tests {
         ] {
             assert_eq!(back("2012.1.9", said, "2014.2.1"), becomes, "{said}");
         }
-        // The same script, said in the other form.
+        // The same script, reported in the other form.
         assert_eq!(back("1.0.9", "2012.1.9", "2.0.1"), Back::Old);
         assert_eq!(back("2012.1.9", "1.0.9", "2.0.1"), Back::Old);
-        // Here the core is all that is new.
+        // Only the core is new here.
         assert_eq!(back("2012.2.1", "2012.2.1", "2014.2.1"), Back::Old);
         assert_eq!(back("2012.2.1", "2014.2.1", "2014.2.1"), Back::New);
-        // A module that says no core at all, by any_core.
+        // A module that reports no core, updated by any_core.
         assert_eq!(back("1.0.9", "2.0.1", "2014.2.1"), Back::New);
         assert_eq!(back("1.0.9", "1.0.9", "2014.2.1"), Back::Old);
         assert_eq!(back("1.0.9", "1.0.8", "2014.2.1"), Back::Old);
@@ -257,7 +260,7 @@ mod tests {
                 let after = Version::after_installing(ran, wanted, FirstField::Core);
                 let is_update = standing(ran, wanted, FirstField::Core) != Standing::Same
                     && after != ran;
-                // Up in one part and down in the other is never offered.
+                // A release that is up in one part and down in the other is never offered.
                 let comparable = match (ran.core_form(), wanted.core_form()) {
                     (Some(a), Some(b)) => {
                         (a.core <= b.core && a.script <= b.script) || standing(ran, wanted, FirstField::Core) == Standing::Older

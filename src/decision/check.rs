@@ -1,4 +1,4 @@
-//! What a module asks, whichever way it asked.
+//! A module's check, independent of its protocol.
 
 use std::borrow::Cow;
 
@@ -7,18 +7,17 @@ use crate::firmware::catalog::{Catalog, KeyOwner};
 use crate::firmware::name::{FirmwareName, Marker, SentName};
 use crate::firmware::version::{FirstField, Version};
 
-/// An update check. All texts are as the module sent them, decoded, and may hold any
-/// character.
+/// A check. All texts are as the module sent them, decoded, and may contain any character.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Check<'a> {
-    /// The device, if it named itself with an id that can be one.
+    /// The device; `None` if the check contains no valid id.
     pub device: Option<DeviceId>,
-    /// The text by which it is shown ([`DeviceId::read`]); empty if `device` is `None`.
+    /// The text by which the device is shown ([`DeviceId::read`]); empty if `device` is `None`.
     pub device_text: Cow<'a, str>,
-    /// `firmware_name`, whole.
+    /// The complete `firmware_name`.
     pub firmware_name: Option<SentName<'a>>,
-    /// The project that the path names (`/luat/update/PROJECT?…`), or after [`Check::complete`] the
-    /// `project_key`; wins over `firmware_name`'s.
+    /// The project that the path names (`/luat/update/PROJECT?…`), or after [`Check::complete`] the project with the
+    /// `project_key`. It takes precedence over the project in `firmware_name`.
     pub path_project: Option<Cow<'a, str>>,
     /// `version`, as written; empty if it is missing.
     pub version: Cow<'a, str>,
@@ -26,18 +25,18 @@ pub struct Check<'a> {
     pub core_version: Option<u32>,
     /// `project_key`.
     pub project_key: Option<Cow<'a, str>>,
-    /// `need_oss_url=1`: it can follow a redirect.
+    /// Whether the module can follow a redirect (`need_oss_url=1`).
     pub need_oss_url: bool,
-    /// The largest file that this way of asking can carry, in bytes (65535 × 1022 over UDP).
+    /// Size of the largest file that this protocol can carry, in bytes (65535 × 1022 over UDP); `None`: no limit.
     pub largest: Option<u64>,
-    /// What the module's owner could set right in how it asks; empty if nothing. For the log.
+    /// Advice to the module's owner about the form of the check, for the log; empty if there is none.
     pub hint: &'static str,
 }
 
 impl Check<'_> {
-    /// Fills in what a check says by means of what there is: the project by its `project_key`, if it names none
-    /// and exactly one has the key; a project whose name itself looks like `PROJECT_CSDK_…`; the version, if it
-    /// stands in the name alone. To be called before it is decided on or remembered.
+    /// Fills in from the catalogue what the check does not state: the project by its `project_key`, if the check names
+    /// none and exactly one project has the key; a project whose name itself looks like `PROJECT_CSDK_…`; the version,
+    /// if only the firmware name contains it. Must be called before the check is decided on or recorded.
     pub fn complete(&mut self, catalog: &Catalog) {
         if self.path_project.is_none() {
             self.find_project(catalog);
@@ -67,13 +66,13 @@ impl Check<'_> {
         }
     }
 
-    /// The firmware name taken apart; empty where there is none.
+    /// Returns the parsed firmware name; empty if there is none.
     pub fn name(&self) -> FirmwareName<'_> {
         let name = self.firmware_name.as_ref();
         name.map(SentName::parts).unwrap_or_default()
     }
 
-    /// The project that is asked for.
+    /// Returns the project that the check asks for.
     pub fn project(&self) -> &str {
         match &self.path_project {
             Some(project) => project,
@@ -84,22 +83,22 @@ impl Check<'_> {
         }
     }
 
-    /// What a first field of 1000 or more in a version means to this module.
+    /// Returns the meaning that a first version field of 1000 or more has for this module.
     pub fn first_field(&self) -> FirstField {
         Marker::first_field(self.firmware_name.as_ref().and_then(SentName::marker))
     }
 
-    /// The version that the device runs, if it is a numeric one.
+    /// Returns the version that the device runs, if it is numeric.
     pub fn running(&self) -> Option<Version> {
         Version::parse(&self.version)
     }
 
-    /// The core that the device runs, if it says so anywhere.
+    /// Returns the core version of the device, if the check states it anywhere.
     pub fn core(&self) -> Option<u32> {
         self.core_in(&self.name(), self.running())
     }
 
-    /// The same from a name and version that are parsed already.
+    /// Returns the core version like [`Check::core`], from a name and version that are parsed already.
     pub(super) fn core_in(&self, name: &FirmwareName<'_>, running: Option<Version>) -> Option<u32> {
         let in_version = running
             .filter(|_| Marker::first_field(name.marker) == FirstField::Core)

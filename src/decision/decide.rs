@@ -1,8 +1,8 @@
-//! The decision: walks the project's releases from the newest to the oldest and offers the first that passes
-//! all [`rules`].
+//! The decision: walks the project's releases from the newest to the oldest and offers the first that passes all
+//! [`rules`].
 //!
-//! A refused release does not hide an older one, except where the rule stops the walk ("not now by window or
-//! percent" and "looping"): those devices will get the newest release later.
+//! A refused release does not hide an older one, except where the rule stops the walk ("looping", and "not now" by
+//! `reboot_within`, window or percent): those devices will get the newest release later.
 
 use super::check::Check;
 use super::evaluation::Evaluation;
@@ -13,17 +13,18 @@ use super::rules;
 use super::verdict::{Notes, Offer, RefusedCheck, Verdict};
 use crate::firmware::catalog::{Catalog, KeyOwner, Project};
 
-/// Downgrades that would be undone, after which the walk ends: each costs a walk over all releases.
+/// Number of downgrades that would be undone after which the walk ends, since each costs a walk over all releases.
 const MOST_UNDONE: u32 = 16;
 
-/// Decides. Pure: the same question always gets the same verdict.
+/// Decides on a check. This is a pure function: the same question always gets the same verdict.
 ///
-/// Without an offer the verdict is the refusal of the newest release for another reason than "not newer".
+/// Without an offer the verdict is the refusal of the release that stopped the walk. If none did, it is the refusal of
+/// the newest release that is refused for another reason than "not newer".
 pub fn decide<'c>(question: &Question<'c, '_>, notes: &mut Notes) -> Verdict<'c> {
     decide_and_log(question, notes, None)
 }
 
-/// Decides as [`decide`], and logs the facts about the device alone on which the verdict depends.
+/// Decides like [`decide`], and logs the facts about the device alone on which the verdict depends.
 #[cfg(feature = "operator")]
 pub fn decide_with_facts<'c>(question: &Question<'c, '_>, log: &FactLog<'c>) -> Verdict<'c> {
     decide_and_log(question, &mut Notes::off(), Some(log))
@@ -40,8 +41,8 @@ fn decide_and_log<'c>(
     }
 }
 
-/// Decides as [`decide`], except that what cannot be read, or is not read yet, is not refused as unknown: the device is to
-/// come back.
+/// Decides like [`decide`], but does not refuse a project as unknown while its files are not read yet or cannot be
+/// read. The refusal then tells the device to retry later.
 pub fn decide_if_read<'c>(question: &Question<'c, '_>, notes: &mut Notes) -> Verdict<'c> {
     let (catalog, check) = (question.catalog, question.check);
     let unread = |refusal, rule: &'static str, notes: &mut Notes| {
@@ -74,7 +75,8 @@ pub fn decide_if_read<'c>(question: &Question<'c, '_>, notes: &mut Notes) -> Ver
     verdict
 }
 
-/// Whether the project, as far as it is known, is among those whose files are not read yet.
+/// Whether the project may be among those whose files are not read yet: by its name, or, if only a `project_key` is
+/// known, because the files of any project are not read yet.
 fn is_being_read(check: &Check<'_>, refusal: Refusal, catalog: &Catalog) -> bool {
     match refusal {
         Refusal::UnknownProject => catalog.waits_for(check.project()),
@@ -91,7 +93,8 @@ fn refuse(refusal: Refusal, rule: &'static str) -> Verdict<'static> {
     })
 }
 
-/// The project, if the device may ask and the project has releases.
+/// Returns the project of the check. Fails if the device is not served, or if the project is not named, unknown or
+/// without releases.
 fn project<'c>(
     question: &Question<'c, '_>,
     notes: &mut Notes,

@@ -1,4 +1,4 @@
-//! One check in one project, taken apart once: what the device runs, and the order of releases for it.
+//! A check in one project, parsed once: the versions that the device runs, and the order of releases for it.
 
 use std::cmp::Ordering;
 
@@ -22,9 +22,9 @@ pub(super) struct Evaluation<'c, 'q> {
     /// The version that the device runs, if it is numeric.
     pub running: Option<Version>,
     pub core: Option<u32>,
-    /// A check that may follow later, not one that was received: windows count as open.
+    /// Whether the check is one that may follow later, not one that was received. All windows then count as open.
     pub imagined: bool,
-    /// Takes the facts about the device alone that are asked for.
+    /// Log of the facts about the device alone that the rules ask for.
     pub log: Option<&'q FactLog<'c>>,
 }
 
@@ -45,18 +45,18 @@ impl<'c, 'q> Evaluation<'c, 'q> {
         }
     }
 
-    /// The chip family of the device's platform.
+    /// Returns the chip family of the device's platform.
     pub fn family(&self) -> Option<ChipFamily> {
         self.platform.and_then(ChipFamily::of_platform)
     }
 
-    /// How the release's version compares with the running one; `None` if that is not numeric.
+    /// Returns how the release's version compares with the running one; `None` if the running version is not numeric.
     pub fn standing(&self, release: &Release) -> Option<Standing> {
         self.running
             .map(|running| standing(running, release.version, self.first))
     }
 
-    /// Core forms of the running version and of the release's, as they are compared.
+    /// Returns the core forms of the running version and of the release's, as they are compared.
     pub fn forms(&self, release: Version) -> (Option<CoreForm>, Option<CoreForm>) {
         match self.running {
             Some(running) => self.first.forms(running, release),
@@ -69,8 +69,8 @@ impl<'c, 'q> Evaluation<'c, 'q> {
         package.brings_core(self.family())
     }
 
-    /// The version that the device will report with this package installed. A script-only package leaves the core as it
-    /// is, whatever the release's name says.
+    /// Returns the version that the device will report with this package installed. A script package does not change
+    /// the core, whatever core the release's name states.
     pub fn after_installing(
         &self,
         running: Version,
@@ -88,8 +88,8 @@ impl<'c, 'q> Evaluation<'c, 'q> {
         }
     }
 
-    /// Whether `from` includes the running version. Where it is plain, the script version of a LuatOS module
-    /// (CORE.A.C) counts, as in the version order.
+    /// Whether `from` includes the running version. A plain version in `from` is compared with the script version of a
+    /// LuatOS module (CORE.A.C), as in the version order.
     pub fn runs_one_of(&self, from: &FromVersions) -> bool {
         let running_against = |one: Version| match (self.forms(one), self.running) {
             ((Some(running), None), _) => Some(running.cmp_plain(one)),
@@ -109,8 +109,8 @@ impl<'c, 'q> Evaluation<'c, 'q> {
         }
     }
 
-    /// Whether the release's `from` names exactly the running version, by one version or by its text. Its author then
-    /// knows the core.
+    /// Whether the release's `from` names exactly the running version, by one version or by its text. The author of the
+    /// rule then knows the core.
     pub fn is_named_by_from(&self, release: &Release) -> bool {
         match &release.rules.from {
             Some(from @ (FromVersions::One(_) | FromVersions::Texts(_))) => self.runs_one_of(from),
@@ -118,7 +118,8 @@ impl<'c, 'q> Evaluation<'c, 'q> {
         }
     }
 
-    /// Whether a fact is true of the device. What does not follow from the check otherwise is to be asked for here alone.
+    /// Whether a fact is true of the device. A rule must use this function for every fact that does not follow from the
+    /// rest of the check; otherwise the log is incomplete.
     pub fn is_true(&self, fact: DeviceFact<'c>) -> bool {
         let by_id = fact.of_id(self.check.device);
         let is_true = by_id.unwrap_or_else(|| fact.of_known(&self.question.known));
@@ -128,7 +129,7 @@ impl<'c, 'q> Evaluation<'c, 'q> {
         is_true
     }
 
-    /// Whether `allow` names the device singly.
+    /// Whether `allow` names the device individually.
     pub fn is_named_by_allow(&self, release: &'c Release) -> bool {
         let allow = release.rules.allow.as_ref();
         allow.is_some_and(|allow| self.is_true(DeviceFact::Named(SharedList(allow))))
@@ -146,8 +147,8 @@ impl<'c, 'q> Evaluation<'c, 'q> {
             && Version::after_installing(running, release.version, self.first) <= running
     }
 
-    /// The releases from the newest to the oldest, as the device would report them. For a module that reports
-    /// CORE.A.C, plain releases are ordered without their middle number.
+    /// Returns the releases from the newest to the oldest, ordered by the version that the device would report after
+    /// the update. For a module that reports CORE.A.C, plain releases are ordered without their middle number.
     pub fn newest_first(&self) -> impl Iterator<Item = &'c Release> + use<'c> {
         let first = self.first;
         let form = |running: &Version| first.form(*running);

@@ -1,5 +1,5 @@
-//! Facts about the device alone that a decision depends on. All else is the same for devices whose checks differ in
-//! nothing but the id: the catalogue, the time, the stages and the fuse.
+//! Facts about the device alone that a decision depends on. Everything other than these facts (the catalogue, the time,
+//! the stages and the fuse) is the same for devices whose checks differ only in the id.
 
 use std::cell::RefCell;
 
@@ -8,7 +8,7 @@ use crate::firmware::ContentId;
 use crate::firmware::audience::{DeviceId, DeviceSet, cohort};
 use crate::firmware::version::Version;
 
-/// A list of devices. Equal to another one if both share their entries, so that a comparison takes no time.
+/// A list of devices. Two lists are equal if they share their entries, so a comparison takes constant time.
 #[derive(Clone, Copy, Debug)]
 pub struct SharedList<'c>(pub &'c DeviceSet);
 
@@ -21,11 +21,11 @@ impl PartialEq for SharedList<'_> {
 /// A fact about a device, which is true or false.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum DeviceFact<'c> {
-    /// It is in a list.
+    /// The device is in a list.
     Listed(SharedList<'c>),
-    /// A list names it singly.
+    /// A list names the device individually.
     Named(SharedList<'c>),
-    /// It is among the percent of the devices that may have a release.
+    /// The device is in the cohort: among the percent of the devices that may have a release.
     Cohort {
         /// The project.
         project: &'c str,
@@ -34,26 +34,26 @@ pub enum DeviceFact<'c> {
         /// The share.
         percent: f64,
     },
-    /// The loop guard holds a content from it. `named`: `allow` names it singly.
+    /// The loop guard holds a content back from the device.
     Held {
         /// The content.
         content: ContentId,
-        /// Whether `allow` names it singly.
+        /// Whether `allow` names the device individually.
         named: bool,
     },
-    /// It received a content within the last seconds.
+    /// The device received a content within a time before the check.
     Fetched {
         /// The content.
         content: ContentId,
-        /// Number of these seconds.
+        /// The time, in seconds.
         within: u32,
     },
-    /// It may try what the fuse has paused.
+    /// The device may try releases that the fuse has paused.
     MayTryFused,
 }
 
 impl DeviceFact<'_> {
-    /// Whether it is true of a device; `None`: that does not follow from the id.
+    /// Whether the fact is true of a device with this id; `None` if that does not follow from the id.
     pub fn of_id(&self, device: Option<DeviceId>) -> Option<bool> {
         match *self {
             DeviceFact::Listed(SharedList(list)) => {
@@ -74,7 +74,7 @@ impl DeviceFact<'_> {
         }
     }
 
-    /// Whether it is true of a device of which this is known; `false` if it follows from the id.
+    /// Whether the fact is true of a device with this recorded state; `false` for a fact that follows from the id.
     pub fn of_known(&self, known: &Known<'_>) -> bool {
         match *self {
             DeviceFact::Held { content, named } => known.looping.contains(content, named),
@@ -105,22 +105,23 @@ pub use tree::FactTree;
 mod tree {
     use super::{DeviceFact, FactLog};
 
-    /// Facts of a log among which a repeated one is looked for.
+    /// Number of facts at the start of a log that are searched for a repeated fact.
     const COMPARED: usize = 32;
 
-    /// The results of decisions that differ in facts about the device alone: a binary decision tree, which grows with each
-    /// decision that asks for facts which no decision asked for before.
+    /// A binary decision tree with the results of decisions that differ only in facts about the device. It grows with
+    /// each decision that asks for facts which no decision asked for before.
     ///
-    /// A decision is a pure function, so the first fact that it asks for is always the same, and the next one depends only
-    /// on those before. A device for which all facts of a path are as they were has the result at its end.
+    /// A decision is a pure function, so the first fact that it asks for is always the same, and each next fact depends
+    /// only on the facts before. A device for which all facts on a path have the values of the path gets the result at
+    /// its last node.
     #[derive(Debug)]
     pub struct FactTree<'c>(Vec<Node<'c>>);
 
     #[derive(Debug)]
     enum Node<'c> {
-        /// No decision came here.
+        /// No decision has reached this node.
         Unknown,
-        /// The next fact, and the nodes if it is false and true.
+        /// The next fact, and the nodes that follow if it is false and if it is true.
         Fact(DeviceFact<'c>, [u32; 2]),
         /// The number of the result.
         Result(u32),
@@ -134,12 +135,13 @@ mod tree {
 
     impl<'c> FactTree<'c> {
         /// Number of nodes.
-        #[allow(clippy::len_without_is_empty)] // It never is.
+        #[allow(clippy::len_without_is_empty)] // It is never empty.
         pub fn len(&self) -> usize {
             self.0.len()
         }
 
-        /// The number of the result for a device; `None`: it is to be decided. `is_true`: whether a fact is true of it.
+        /// Returns the number of the result for a device; `None` if no decision with the same facts was added.
+        /// `is_true`: whether a fact is true of the device.
         pub fn find(&self, mut is_true: impl FnMut(&DeviceFact<'c>) -> bool) -> Option<u32> {
             let mut at = 0;
             loop {

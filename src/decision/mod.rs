@@ -1,12 +1,12 @@
-//! Decides which release a device gets. [`decide()`] is a pure function of the catalogue, what is known of the device,
-//! the check and the time; every transport and the command line show its [`Verdict`].
+//! Decides which release a device gets. [`decide()`] is a pure function of the catalogue, the recorded state of the
+//! device, the check and the time; every transport and the command line show its [`Verdict`].
 //!
 //! - `decide`: finds the project and walks its releases.
 //! - `rules`: the rules that a release has to pass, in order.
 //! - `stages`: the share of the devices that may have a release.
-//! - `package`: which file of the release fits the device.
+//! - `package`: the choice of the file of a release that fits the device.
 //! - `refusal`: every refusal and its wording.
-//! - `facts`: what a decision depends on besides the text of the check.
+//! - `facts`: the facts that a decision depends on besides the text of the check.
 //! - `came_back`: whether a later check shows that an update succeeded.
 
 mod came_back;

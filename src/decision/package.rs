@@ -1,11 +1,11 @@
-//! The package of a release that fits a device: docs/decision.md "Package and core".
+//! Chooses the package of a release that fits a device (docs/decision.md "Package and core").
 
 use super::evaluation::Evaluation;
 use super::refusal::Refusal;
 use super::verdict::{Notes, Rejection};
 use crate::firmware::catalog::{Package, Release};
 
-/// The refusal of a core-specific release to a module that does not report its core, with both cures.
+/// The refusal of a core-specific release to a module that does not report its core; names both remedies.
 pub const CORE_UNSAID: &str = "it is for one core, and the module does not say its own: let it send \
     firmware_name and version as libfota2 does, or set any_core";
 
@@ -13,7 +13,8 @@ pub const CORE_UNSAID: &str = "it is for one core, and the module does not say i
 const PLATFORM_UNSAID: &str = "its files are for a platform each, and the module does not say its own in \
     firmware_name";
 
-/// The package that fits: one for the exact platform before one for every module; among those the smallest.
+/// Returns the smallest package for the device's exact platform, or, if there is none, the smallest package for every
+/// module. Fails if no package fits.
 pub(super) fn fitting<'c>(
     device: &Evaluation<'c, '_>,
     release: &'c Release,
@@ -53,7 +54,7 @@ pub(super) fn fitting<'c>(
     Err(Rejection::new(Refusal::NoPackage, rule))
 }
 
-/// Whether a module that reports no platform may have a platform-specific file: with `any_core`, if all files of the
+/// Whether the module reports no platform but may have a platform-specific file: with `any_core`, if all files of the
 /// release are for the same platform.
 fn only_platform(device: &Evaluation<'_, '_>, release: &Release) -> bool {
     let mut platforms = release.packages.iter().map(|p| p.platform.as_deref());
@@ -82,7 +83,7 @@ fn fits(
         return match core {
             Some(core) if core == base => Ok(()),
             Some(_) => Err("the core delta was made from another core"),
-            // An exact `from` names the base.
+            // An exact `from` implies the base core.
             None if device.is_named_by_from(release) => Ok(()),
             None => Err("the core delta fits one core, and the module did not say its own"),
         };
@@ -101,7 +102,7 @@ fn fits(
         });
     }
     match running {
-        // The core stays as it is, so the release would be offered at every check.
+        // A script package does not change the core, so the release would be offered at every check.
         Some(running) if running.cmp_script(&named).is_ge() => {
             Err("it contains only the script, and the module's script is as new")
         }

@@ -1,16 +1,16 @@
-//! The input of a decision: the check, and what is known of the device.
+//! The input of a decision: the check and the recorded state of the device.
 
 use super::check::Check;
 use super::stages::Reached;
 use crate::firmware::ContentId;
 use crate::firmware::catalog::{Catalog, Project, Release};
 
-/// Everything that a verdict depends on.
+/// The input of a decision. The verdict depends on nothing else.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'c, 'q> {
     /// The releases.
     pub catalog: &'c Catalog,
-    /// What is known of the device.
+    /// The recorded state.
     pub known: Known<'q>,
     /// The check.
     pub check: &'q Check<'q>,
@@ -18,18 +18,18 @@ pub struct Question<'c, 'q> {
     pub unix: i64,
 }
 
-/// What is known of a device besides its check.
+/// State that the server has recorded and a decision uses: of the device, the fuse and the stages.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Known<'q> {
-    /// Only known devices are served, and this is none of them.
+    /// Whether only known devices are served and this device is not known.
     pub is_unknown_device: bool,
-    /// Contents that the loop guard holds back.
+    /// Contents that the loop guard holds back from the device.
     pub looping: Looping,
     /// Releases that the fuse has paused and whose release.json could not be written.
     pub fused: &'q [Fused],
     /// The stages that contents have reached, by content.
     pub reached: &'q [Reached],
-    /// The device may try a release that the fuse has paused.
+    /// Whether the device may try a release that the fuse has paused.
     pub may_try_fused: bool,
     /// The content that the device has received completely and may not run yet.
     pub fetched: Option<Fetched>,
@@ -47,7 +47,7 @@ pub struct Fetched {
 /// Contents that a device received repeatedly without running them afterwards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Looping {
-    /// Each content, and whether it is also held from a device that `allow` names singly.
+    /// The held contents, and whether each hold also applies to a device that `allow` names individually.
     contents: [Option<(ContentId, bool)>; Looping::MOST],
 }
 
@@ -55,15 +55,15 @@ impl Looping {
     /// Largest number of contents per device.
     pub const MOST: usize = 8;
 
-    /// Adds a content; ignored beyond [`Looping::MOST`]. `named_too`: also held from a device that `allow` names
-    /// singly.
+    /// Adds a content; does nothing if there are [`Looping::MOST`]. `named_too`: the hold also applies to a device that
+    /// `allow` names individually.
     pub fn add(&mut self, content: ContentId, named_too: bool) {
         if let Some(free) = self.contents.iter_mut().find(|slot| slot.is_none()) {
             *free = Some((content, named_too));
         }
     }
 
-    /// Whether the content is held. `named`: `allow` names the device singly.
+    /// Whether the content is held. `named`: `allow` names the device individually.
     pub fn contains(&self, content: ContentId, named: bool) -> bool {
         let mut all = self.contents.iter().flatten();
         all.any(|(held, named_too)| *held == content && (*named_too || !named))
@@ -87,12 +87,12 @@ pub struct Fused {
 }
 
 impl Fused {
-    /// Whether it is this release.
+    /// Whether this entry is for the given release.
     pub fn is(&self, project: &Project, release: &Release) -> bool {
         self.project == project.name && self.version == release.version_text
     }
 
-    /// The reason for people, where release.json does not say that the release is paused.
+    /// Returns the reason that operators are shown while release.json does not say that the release is paused.
     pub fn kept_reason(&self) -> String {
         let why = self.sentence.strip_suffix(SET_TO_FALSE);
         format!(
@@ -104,8 +104,8 @@ impl Fused {
     }
 }
 
-/// Prefix of the sentence that the fuse writes into `paused`; tells it from a person's.
+/// Prefix of the sentence that the fuse writes into `paused`; distinguishes it from a reason that an operator wrote.
 pub const FUSE: &str = "fuse: ";
 
-/// Suffix of that sentence: how to resume.
+/// Suffix of the sentence that the fuse writes into `paused`: how to resume the release.
 pub const SET_TO_FALSE: &str = "; set this to false to resume";

@@ -1,25 +1,26 @@
-//! Refusals, and how each is said over every transport: the table of docs/decision.md "Verdict on the wire".
+//! Refusals and their wording on every transport: the table of docs/decision.md "Verdict on the wire".
 //!
 //! To add a refusal, add a variant, its place in [`Refusal::ALL`], its row in [`Refusal::wording`], and the rule that
-//! refuses: in `rules.rs` if it depends on a release, in `package.rs` if it depends on the file, in `decide.rs` (`project`)
-//! if it depends on the check alone. [`Refusal::is_remembered`] states whether the device is recorded.
+//! refuses: in `rules.rs` if it depends on a release, in `package.rs` if it depends on the file, in `decide.rs`
+//! (`project`) if it depends on the check alone. [`Refusal::is_remembered`] states whether the device is recorded.
 
 /// A kind of refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// The device runs the newest release that it may have.
     NothingNewer,
-    /// `paused`, `not_before`, `window` or `percent`.
+    /// Refused for now by `paused`, the fuse, `not_before`, `reboot_within`, `window` or `percent`, or because the
+    /// release is held back.
     NotNow,
-    /// `allow`, `deny`, `from` or `firmware_name`.
+    /// Excluded by `allow`, `deny`, `from` or `firmware_name`.
     NotThisDevice,
     /// An unknown device while only known devices are served.
     UnknownDevice,
     /// The check names no project, and not exactly one project has its `project_key`.
     NoProject,
-    /// No such project.
+    /// The project does not exist.
     UnknownProject,
-    /// The `project_key` is not the release's.
+    /// The `project_key` differs from that of the release.
     WrongKey,
     /// No package for this platform or core, or none that this transport can carry.
     NoPackage,
@@ -27,15 +28,15 @@ pub enum Refusal {
     VersionUnreadable,
     /// The loop guard holds the content back from this device.
     Looping,
-    /// No capacity now: the device is to come back.
+    /// No capacity now; the device is to retry later.
     Full,
-    /// The firmware folder, or the project's, cannot be read now.
+    /// The firmware folder or the folder of the project cannot be read now.
     Unread,
-    /// The content of a download that is to be resumed is gone.
+    /// The content of a download that is to be resumed no longer exists.
     CannotResume,
 }
 
-/// A refusal on the wire and in the metrics.
+/// Form of a refusal on the wire and in the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefusalWording {
     /// Label of the metric and word of the log.
@@ -44,7 +45,7 @@ pub struct RefusalWording {
     pub status: u16,
     /// Code and message of the JSON body; `None`: no body.
     pub body: Option<(u32, &'static str)>,
-    /// The answer over UDP and TCP.
+    /// Reply over UDP and TCP.
     pub packet: &'static str,
 }
 
@@ -82,7 +83,7 @@ impl Refusal {
     };
 
     /// Whether a check with this refusal leaves a record of the device. Anyone can invent projects and devices that do
-    /// not exist, so these leave none.
+    /// not exist, so refusals of those leave no record.
     pub const fn is_remembered(self) -> bool {
         !matches!(
             self,
@@ -90,8 +91,8 @@ impl Refusal {
         )
     }
 
-    /// The wording. The messages of 3, 21, 25, 26, 27, 40 and 43 are the official platform's (docs/protocol.md 4)
-    /// where its code says no more than they do.
+    /// Returns the wording. The messages of the codes 3, 21, 25, 26, 27, 40 and 43 are those of the official platform
+    /// (docs/protocol.md 4), except for refusals that are more specific than their code.
     pub const fn wording(self) -> RefusalWording {
         const fn row(label: &'static str, status: u16, packet: &'static str) -> RefusalWording {
             let body = None;
@@ -124,7 +125,7 @@ impl Refusal {
             }
             Refusal::Looping => row("looping", 403, "no upgrade").says(40, "循环升级"),
             Refusal::Full => row("full", 503, "no upgrade").says(43, "请等待"),
-            // A code would claim knowledge of a folder that cannot be read.
+            // There is no code, because a code would state something about a folder that cannot be read.
             Refusal::Unread => row("unread", 503, "no upgrade"),
             Refusal::CannotResume => row("cannot_resume", 416, "ERR"),
         }

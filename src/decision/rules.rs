@@ -47,7 +47,7 @@ impl<'c, 'q> Evaluation<'c, 'q> {
 /// The refusal of a content that the loop guard holds back from the device.
 pub const HELD: &str = "held: it got this again and again and came back as before";
 
-/// The package of this release that the device may have now.
+/// Returns the package of this release that the device may have now.
 pub(super) fn package_of<'c>(
     device: &Evaluation<'c, '_>,
     release: &'c Release,
@@ -83,9 +83,9 @@ pub(super) fn package_of<'c>(
     result
 }
 
-/// Whether this is a downgrade after which the next check would be offered a newer release, or one that precedes it
-/// in the project's list; the device could then alternate for ever. So a downgrade is followed only by downgrades
-/// further down that list, which ends.
+/// Whether this is a downgrade after which the next check would be offered a newer release, or one that precedes it in
+/// the project's list. The device could then alternate between the two without end. So a downgrade is followed only by
+/// downgrades further down that list, which ends.
 pub(super) fn would_be_undone(
     device: &Evaluation<'_, '_>,
     target: &Release,
@@ -127,7 +127,8 @@ impl<'c> Evaluation<'c, '_> {
         refuse_if(wrong, Refusal::WrongKey, "the project_key is another")
     }
 
-    /// docs/decision.md "Version order", `from`, `any_version`, `any_core`, `allow_downgrade`.
+    /// The version rule, with `from`, `any_version`, `any_core` and `allow_downgrade` (docs/decision.md "Version
+    /// order").
     fn version(&self, release: &'c Release, notes: &mut Notes) -> RuleResult<'c> {
         let Some(standing) = self.standing(release) else {
             return self.text_version(release);
@@ -146,7 +147,7 @@ impl<'c> Evaluation<'c, '_> {
         match standing {
             Standing::Newer => {}
             Standing::CoreUnknown if rules.any_core == Some(true) => {}
-            // A package without a core is excluded later.
+            // `fitting` excludes all packages except core deltas later.
             Standing::CoreUnknown if self.is_named_by_from(release) => {}
             Standing::CoreUnknown => return refuse(Refusal::NoPackage, CORE_UNSAID),
             Standing::Older if rules.allow_downgrade == Some(true) => {}
@@ -160,7 +161,8 @@ impl<'c> Evaluation<'c, '_> {
         }
     }
 
-    /// A version without an order: only its text in `from`, or `any_version`, lets it through.
+    /// The version rule for a version without an order. Such a device passes only with its text in `from`, or by
+    /// `any_version`.
     fn text_version(&self, release: &'c Release) -> RuleResult<'c> {
         let running = &*self.check.version;
         if running.is_empty() {
@@ -203,7 +205,7 @@ impl<'c> Evaluation<'c, '_> {
         refuse_if(missing, Refusal::NotThisDevice, "it is not in allow")
     }
 
-    /// Notes by which group of a list the device is in it.
+    /// Notes the group by which the device is in the list.
     fn note_group(&self, release: &'c Release, list: Option<&DeviceSet>, notes: &mut Notes) {
         let group = || list?.group_of(self.check.device?);
         if notes.are_kept()
@@ -254,14 +256,15 @@ impl<'c> Evaluation<'c, '_> {
         refuse_if(held, Refusal::Looping, HELD).map_err(Rejection::stop_here)
     }
 
-    /// A window opens again, so it does not keep a release from undoing a downgrade.
+    /// The rule `window`. An imagined check passes, because a closed window opens again: a window does not keep a
+    /// release from undoing a downgrade.
     fn window(&self, release: &'c Release, _: &Package) -> RuleResult<'c> {
         let closed = |window: Window| !self.imagined && !window.contains(self.question.unix);
         let closed = release.rules.window.is_some_and(closed);
         refuse_if(closed, Refusal::NotNow, "outside its window").map_err(Rejection::stop_here)
     }
 
-    /// The share of the devices that may have the package now.
+    /// Returns the percent of the devices that may have the package now; `None`: all devices.
     fn percent_of(&self, release: &Release, package: &Package) -> Option<f64> {
         let all = self.question.known.reached;
         let reached = || reached_by(all, &self.project.name, release, package.content);
@@ -271,7 +274,7 @@ impl<'c> Evaluation<'c, '_> {
         )
     }
 
-    /// The cohort of the rollout. A device without an id is in it only at 100 percent.
+    /// The rule `percent`: the cohort of the rollout. A device without an id is in the cohort only at 100 percent.
     fn percent(&self, release: &'c Release, package: &Package) -> RuleResult<'c> {
         let percent = self.percent_of(release, package);
         let in_rollout = percent.is_none_or(|percent| {

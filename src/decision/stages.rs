@@ -17,7 +17,7 @@ pub struct Reached {
     pub hundredths: u16,
 }
 
-/// A percentage in hundredths, rounded up: cohorts are no finer.
+/// Converts a percentage to hundredths of a percent, rounded up, since cohorts have no finer resolution.
 pub fn hundredths(percent: f64) -> u16 {
     let exact = percent * 100.0;
     let near = exact.round();
@@ -29,8 +29,9 @@ pub fn hundredths(percent: f64) -> u16 {
     whole.min(10_000.0) as u16
 }
 
-/// The percent of the devices that may have a content of a release with these rules; `None`: all. `reached`: what its
-/// stages have reached. That is never taken back by an edit of the stages, only by `percent` in their place.
+/// Returns the percent of the devices that may have a content of a release with these rules; `None`: all devices.
+/// `reached`: the stage that the content has reached, in hundredths of a percent. An edit of the stages never takes
+/// that stage back; only `percent` in place of `stages` does.
 pub fn percent_in_force(rules: &Rules, reached: Option<u16>) -> Option<f64> {
     let Some(stages) = &rules.stages else {
         return rules.percent;
@@ -40,7 +41,7 @@ pub fn percent_in_force(rules: &Rules, reached: Option<u16>) -> Option<f64> {
     Some(reached.max(first))
 }
 
-/// What a content of a release has reached. `all`: by content.
+/// Returns the stage that a content of the release has reached, in hundredths of a percent. `all`: sorted by content.
 pub fn reached_by(
     all: &[Reached],
     project: &str,

@@ -5,12 +5,12 @@ use std::fmt;
 use super::refusal::Refusal;
 use crate::firmware::catalog::{Package, Project, Release};
 
-/// The answer to a check.
+/// The decision on a check.
 #[derive(Clone, Copy, Debug)]
 pub enum Verdict<'c> {
     /// A package is offered.
     Offer(Offer<'c>),
-    /// Nothing is offered.
+    /// The check is refused.
     Refuse(RefusedCheck<'c>),
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Rejection<'c> {
     pub refusal: Refusal,
     /// The rule, in a few words.
     pub rule: &'c str,
-    /// Older releases are not considered either.
+    /// Whether the walk ends here, so that older releases are not considered.
     pub stops: bool,
 }
 
@@ -63,7 +63,7 @@ impl<'c> Rejection<'c> {
         }
     }
 
-    /// Ends the walk: older releases are not considered either.
+    /// Makes the rejection end the walk, so that older releases are not considered.
     pub fn stop_here(self) -> Rejection<'c> {
         Rejection {
             stops: true,
@@ -88,12 +88,12 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// Ignores all notes.
+    /// Creates a collector that ignores all notes.
     pub fn off() -> Notes {
         Notes { list: None }
     }
 
-    /// Collects all notes, in order.
+    /// Creates a collector that keeps all notes, in order.
     pub fn kept() -> Notes {
         Notes {
             list: Some(Vec::new()),

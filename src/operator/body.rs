@@ -1,4 +1,4 @@
-//! The body of a request, read in pieces, with a bound for its length and for every wait.
+//! The body of a request, read in pieces, with a bound on its length and on every wait.
 
 use std::io::ErrorKind;
 use std::net::TcpStream;
@@ -12,26 +12,27 @@ use super::head::RequestHead;
 use super::response::{ApiResult, Response};
 use super::stream::{receive, send, timeout};
 
-/// A body of which nothing arrives for this time is given up; a short body (JSON) must be complete within it.
+/// Time-out for a body of which no byte arrives. A short body (JSON) must be complete within this time.
 const STALL: Duration = Duration::from_secs(30);
 
-/// Bytes that are read at once.
+/// Maximum number of bytes that are read at once.
 const PIECE: u64 = 64 * 1024;
 
 /// A body that is being received.
 pub struct RequestBody<'c> {
     stream: &'c Async<TcpStream>,
-    /// Bytes that arrived with the head.
+    /// Bytes of the body that arrived with the head.
     early: Vec<u8>,
     length: Option<u64>,
-    /// Bytes that were not read yet, without `early`.
+    /// Number of bytes that were not read yet, without `early`.
     left: u64,
-    /// The client waits for `100 Continue` before it sends the body.
+    /// Whether the client waits for `100 Continue` before it sends the body.
     expects_continue: bool,
 }
 
 impl<'c> RequestBody<'c> {
-    /// The body after `head`. `early`: what was read after the head; what exceeds the body is dropped.
+    /// Creates the body that follows `head`. `early`: bytes that were read after the head; those beyond the body are
+    /// dropped.
     pub fn new(
         stream: &'c Async<TcpStream>,
         head: &RequestHead,
@@ -48,12 +49,12 @@ impl<'c> RequestBody<'c> {
         }
     }
 
-    /// The announced length in bytes, if there is one.
+    /// Returns the announced length in bytes, if there is one.
     pub fn length(&self) -> Option<u64> {
         self.length
     }
 
-    /// Bytes that the client may still send: none while it waits for `100 Continue`.
+    /// Returns the number of bytes that the client may still send: 0 while it waits for `100 Continue`.
     pub fn outstanding(&self) -> u64 {
         match self.expects_continue {
             true => 0,
@@ -61,7 +62,7 @@ impl<'c> RequestBody<'c> {
         }
     }
 
-    /// The next piece; empty at the end. The error is the response to a body that ended early or stalled.
+    /// Reads the next piece; empty at the end. The error is the response to a body that ended early or stalled.
     pub async fn next(&mut self) -> ApiResult<Vec<u8>> {
         if !self.early.is_empty() {
             return Ok(std::mem::take(&mut self.early));
@@ -85,7 +86,7 @@ impl<'c> RequestBody<'c> {
         Ok(piece)
     }
 
-    /// The whole body of at most `most` bytes. The error is the response.
+    /// Reads the whole body of at most `most` bytes. The error is the response.
     pub async fn all(&mut self, most: usize) -> ApiResult<Vec<u8>> {
         if self.length.is_some_and(|length| length > most as u64) {
             return Err(Response::problem(
@@ -111,7 +112,7 @@ impl<'c> RequestBody<'c> {
     }
 }
 
-/// The response to an incomplete body, for a client that may still be connected.
+/// Returns the response to an incomplete body, for a client that may still be connected.
 fn incomplete(error: ErrorKind) -> Response {
     let sentence = match error {
         ErrorKind::TimedOut => "nothing more of the body came",

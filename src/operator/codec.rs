@@ -1,8 +1,8 @@
-//! The HTTP library: decodes request heads and encodes responses. The only module that uses async-h1 and
-//! http-types.
+//! The HTTP library: decodes request heads and encodes responses. This is the only module that uses
+//! async-h1 and http-types.
 //!
 //! The decoder never sees a socket: it reads a head without a body from memory (docs/hazards.md 1).
-//! http-types panics on a header value that is not ASCII and writes CR LF in a value as it is
+//! http-types panics on a header value that is not ASCII and writes CR LF in a value unchanged
 //! (docs/hazards.md 2); [`encode`] omits such headers.
 
 use std::pin::pin;
@@ -14,7 +14,7 @@ use smol::io::{AsyncReadExt as _, Cursor};
 
 pub use http_types::{Method, Request, StatusCode};
 
-/// Decodes a head that announces no body. `None` if it is invalid.
+/// Decodes a head that announces no body. Returns `None` if the head is invalid.
 pub fn decode(head: Vec<u8>) -> Option<Request> {
     match ready(async_h1::server::decode(Cursor::new(head))) {
         Some(Ok(Some((request, _no_body)))) => Some(request),
@@ -68,7 +68,7 @@ fn remove(head: &mut Vec<u8>, line: &[u8]) {
     }
 }
 
-/// The output of a future that only uses memory and is therefore ready at once.
+/// Returns the output of a future that only uses memory and is therefore ready at the first poll.
 fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => Some(output),

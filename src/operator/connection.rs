@@ -1,8 +1,8 @@
-//! Connections: accepts them, reads the head, checks access, answers and closes. One request each.
+//! Connections: accepts them, reads the head, checks access, responds and closes. A connection carries one request.
 //!
-//! At the cap a new connection evicts the oldest one whose request carries no valid token, or, if every
-//! request does, the oldest one whose response is written. Connections without a token can therefore never fill
-//! the port (docs/hazards.md 30).
+//! At the cap a new connection evicts the oldest one whose request carries no valid token, or, if every request does,
+//! the oldest one whose response is written. Connections without a token can therefore never fill the port
+//! (docs/hazards.md 30).
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -28,26 +28,27 @@ use super::stream::{close, receive, send};
 use crate::fleet::entry::ChangeEntry;
 use crate::os;
 
-/// Concurrent connections, at most.
+/// Maximum number of concurrent connections.
 const CONNECTIONS: usize = 64;
 
-/// The time for a head.
+/// Time within which a head must be complete.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The wait after a connection could not be accepted.
+/// Pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// The size of a connection's send buffer in the kernel, in bytes, about.
+/// Approximate size of a connection's send buffer in the kernel, in bytes.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// How many bytes of an unwanted body are read, and for how long, so that the client reads the response: for a request
-/// without a valid token.
+/// Maximum number of bytes of an unwanted body that are read after a request without a valid token, so that the client
+/// reads the response, and the time for that.
 const SHORT_LINGER: (u64, Duration) = (64 * 1024, Duration::from_secs(1));
 
-/// The same for a request with a valid token: even an upload of the largest size gets its response.
+/// The same limits for a request with a valid token: the client reads the response even after an upload of the largest
+/// size.
 const LONG_LINGER: (u64, Duration) = (512 << 20, Duration::from_secs(10));
 
-/// Opens the listener. The error is a sentence with the flag to change.
+/// Opens the listener. The error is a sentence that names the flag to change.
 pub fn listen(address: SocketAddr) -> Result<TcpListener, String> {
     let listener = TcpListener::bind(address).map_err(|error| {
         let why = match error.kind() {
@@ -58,12 +59,12 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener, String> {
             "cannot listen on {address} for the operator: {why}; choose another with --operator, or --operator off"
         )
     })?;
-    // Without it the kernel keeps up to 4 MiB for each client that does not read.
+    // Without this limit the kernel buffers up to 4 MiB for each client that does not read.
     let _ = os::net::send_buffer(&listener, SEND_BUFFER);
     Ok(listener)
 }
 
-/// Serves until `stopped` is closed, and then waits until the connections, which are tasks of `executor`, are closed.
+/// Serves until `stopped` is closed, and then waits until all connections, which are tasks of `executor`, are closed.
 pub async fn serve(
     listener: TcpListener,
     context: Rc<OperatorContext>,
@@ -78,7 +79,7 @@ pub async fn serve(
         }
     };
     let table = Rc::new(RefCell::default());
-    // Each connection has a sender, so the channel is closed with the last of them.
+    // Each connection has a sender, so the channel is closed when the last connection ends.
     let (is_open, all_closed) = bounded::<Infallible>(1);
     let accept_all = async {
         loop {
@@ -96,7 +97,7 @@ pub async fn serve(
                             run.await;
                             drop(is_open);
                         };
-                        // The executor owns this task, hence the weak reference.
+                        // The reference is weak because the executor owns this task.
                         if let Some(executor) = executor.upgrade() {
                             executor.spawn(or(evicted, run).boxed_local()).detach();
                         }
@@ -119,29 +120,28 @@ pub async fn serve(
     let _closed = all_closed.recv().await;
 }
 
-/// The next connection.
+/// Accepts the next connection.
 async fn accept(listener: &Async<TcpListener>) -> io::Result<Async<TcpStream>> {
     let (stream, _) = listener.accept().await?;
-    // Several small writes follow one another; with Nagle's algorithm each would wait for the acknowledgement
-    // of the one before.
+    // With Nagle's algorithm each of several small writes would wait for the acknowledgement of the one before.
     let _ = stream.get_ref().set_nodelay(true);
     Ok(stream)
 }
 
-/// Refuses a client at the cap, without waiting for it.
+/// Refuses a client at the cap, without waiting for the client.
 fn refuse(stream: &Async<TcpStream>) {
     let response = Response::unavailable("too many connections at once").with("retry-after", "2");
     let _ = stream.get_ref().write(&response.encode(false, false));
 }
 
-/// When a connection may be evicted, in the order of eviction.
+/// Classes of connections, in the order of eviction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum EvictionClass {
     /// No valid token: an unfinished head, a response to a public request, or a refusal.
     Unauthorised,
     /// A valid token and a written response.
     Answered,
-    /// A valid token and a response that is not written: never evicted.
+    /// A valid token and a response that is not written yet: never evicted.
     Working,
 }
 
@@ -152,15 +152,15 @@ struct ConnectionTable {
     connections: BTreeMap<u64, (EvictionClass, Sender<()>)>,
 }
 
-/// A registered connection. Leaves the table on drop.
+/// A registered connection. It is removed from the table on drop.
 struct Connection {
     table: Rc<RefCell<ConnectionTable>>,
     number: u64,
 }
 
 impl Connection {
-    /// Registers a connection; at the cap another one is evicted. A message on the channel tells that this one is
-    /// evicted. `None` if no connection can be evicted.
+    /// Registers a connection and, at the cap, evicts another one. A message on the returned channel means that this
+    /// connection is evicted. Returns `None` if no connection can be evicted.
     fn register(table: &Rc<RefCell<ConnectionTable>>) -> Option<(Connection, Receiver<()>)> {
         let mut borrowed = table.borrow_mut();
         let connections = &mut borrowed.connections;
@@ -199,7 +199,7 @@ impl Drop for Connection {
     }
 }
 
-/// Handles a connection from its first byte to its last.
+/// Handles a connection from the first byte to the last.
 async fn run(
     context: Rc<OperatorContext>,
     stream: Async<TcpStream>,
@@ -216,7 +216,7 @@ async fn run(
         Some(Ok((head, used))) => {
             let early = bytes.split_off(used);
             let respond = respond(&context, &stream, &connection, &head, early, &stopped);
-            // Boxed: connections that wait for a head do not hold the memory for the rest.
+            // Boxed, so that connections that wait for a head do not hold the memory for the rest.
             Box::pin(respond).await;
         }
         Some(Err(response)) => {
@@ -229,7 +229,8 @@ async fn run(
     }
 }
 
-/// A complete head and its length, or the response to an invalid or late one; `None` if the client has gone.
+/// Reads a complete head. Returns it with its length, or the response to an invalid or late head; `None` if the client
+/// has disconnected.
 async fn read_head(
     stream: &Async<TcpStream>,
     bytes: &mut Vec<u8>,
@@ -257,7 +258,7 @@ async fn read_head(
     or(read, late).await
 }
 
-/// Answers a request and closes the connection. `early`: bytes that arrived after the head.
+/// Responds to a request and closes the connection. `early`: bytes that arrived after the head.
 async fn respond(
     context: &OperatorContext,
     stream: &Async<TcpStream>,
@@ -301,7 +302,7 @@ async fn respond(
     }
     match streamed {
         Some(ResponseBody::Events(events)) => {
-            // Its error says that the client has gone.
+            // An error means that the client has disconnected.
             let _ = api::events::send_events(stream, events, head.is_http10, stopped).await;
             return;
         }
@@ -311,7 +312,7 @@ async fn respond(
                 let _ = stopped.recv().await;
                 Err(io::ErrorKind::Interrupted.into())
             };
-            // Without its end, the client knows that something is missing.
+            // The missing end tells the client that the list is incomplete.
             if or(stop, sent).await.is_err() {
                 return;
             }
@@ -328,7 +329,7 @@ async fn respond(
     close(stream, body.outstanding().min(bytes), time).await;
 }
 
-/// Records what a request changed. `by`: the name of its token.
+/// Records what a request changed. `by`: the name of the request's token.
 fn record(context: &OperatorContext, head: &RequestHead, by: &str, response: &Response) {
     let change = match &response.effect {
         Effect::Nothing => return,
@@ -343,10 +344,10 @@ fn record(context: &OperatorContext, head: &RequestHead, by: &str, response: &Re
     fleet.changed(by, change, Instant::now());
 }
 
-/// A request that passed the access rules: its permission, the name of its token, and its route.
+/// A request that passed the access rules: permission, name of the token, and route.
 type Authorised<'a> = (Permission, Rc<str>, Result<OperatorRoute<'a>, NoRoute>);
 
-/// Judges a request; the error is the response to one that is not allowed.
+/// Decides whether a request is allowed. The error is the response to a request that is not.
 fn authorise<'a>(context: &OperatorContext, head: &'a RequestHead) -> ApiResult<Authorised<'a>> {
     let method = head.method();
     let route = route::route(method, &head.target);

@@ -1,4 +1,4 @@
-//! What the operator's interface may use, made by `server`.
+//! The context of the operator's interface, created by `server`.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -13,34 +13,34 @@ use crate::firmware::catalog::Catalog;
 use crate::fleet::Fleet;
 use crate::fleet::clock::unix_now;
 
-/// Concurrent uploads, at most.
+/// Maximum number of concurrent uploads.
 const UPLOADS: usize = 4;
 
-/// Concurrent builds of packages, at most: one needs up to 64 MiB.
+/// Maximum number of concurrent builds of packages: one needs up to 64 MiB.
 #[cfg(feature = "pack")]
 const BUILDS: usize = 1;
 
-/// What the public sockets do.
+/// State of the public sockets.
 pub struct PublicSide {
-    /// The number of running downloads.
+    /// Number of running downloads.
     pub running: usize,
     /// Whether `/readyz` on the port for modules answers 200.
     pub is_ready: bool,
 }
 
-/// What the operator's interface may use.
+/// The data and functions that the operator's interface may use.
 pub struct OperatorContext {
-    /// Decides about requests.
+    /// The access rules.
     pub access: Access,
-    /// The catalogue as it is now.
+    /// Returns the current catalogue.
     pub catalog: Box<dyn Fn() -> Arc<Catalog>>,
-    /// What is remembered of the devices.
+    /// The records of the devices.
     pub fleet: Rc<RefCell<Fleet>>,
     /// The firmware folder.
     pub folder: PathBuf,
     /// The state folder, for temporary files.
     pub state: PathBuf,
-    /// What the public sockets do now.
+    /// Returns the current state of the public sockets.
     pub public_side: Box<dyn Fn() -> PublicSide>,
     /// Requests a scan of the firmware folder. Does not block.
     pub rescan: Box<dyn Fn()>,
@@ -53,7 +53,7 @@ pub struct OperatorContext {
 }
 
 impl OperatorContext {
-    /// A context whose uptime begins now. The parameters are the public fields.
+    /// Creates a context whose uptime begins now. The parameters are the public fields.
     pub fn new(
         access: Access,
         catalog: Box<dyn Fn() -> Arc<Catalog>>,
@@ -82,7 +82,7 @@ impl OperatorContext {
 
 #[cfg(test)]
 impl OperatorContext {
-    /// The operator's side of a server that remembers this, with an empty folder.
+    /// Creates the context of a server with this fleet and an empty folder.
     pub fn of_fleet(fleet: Fleet) -> OperatorContext {
         OperatorContext::new(
             Access::new("token", None, &[], ([127, 0, 0, 1], 80).into()),

@@ -1,8 +1,8 @@
-//! The head of a request: a strict reader of our own, then async-h1 on a rewritten copy (docs/hazards.md 1).
+//! Parser of the head of a request: a strict parser of our own, then async-h1 on a rewritten copy (docs/hazards.md 1).
 //! Covered by the fuzz target `operator_head`.
 //!
-//! The copy is always HTTP/1.1 without a body, and lacks every header that would make the decoder wait, start
-//! threads or trust a length.
+//! The copy is always HTTP/1.1 without a body, and lacks every header that would make the decoder wait, start threads
+//! or trust a length.
 
 use super::access::Credentials;
 use super::codec::{self, Method, Request, StatusCode};
@@ -10,10 +10,10 @@ use super::response::{ApiResult, Response};
 use super::route::RequestTarget;
 use crate::wire::head::{self, BadHead, Head, HeadLimits, HeadProgress};
 
-/// Bytes of a head, at most: async-h1 takes one byte less than 8 KiB.
+/// Maximum number of bytes of a head: async-h1 takes one byte less than 8 KiB.
 pub const LONGEST: usize = 8 * 1024 - 1;
 
-/// Header lines, at most; async-h1 accepts 128.
+/// Maximum number of header lines; async-h1 accepts 128.
 const LINES: usize = 64;
 
 /// Headers on which the decoder would act.
@@ -31,19 +31,19 @@ const WITHHELD: [&[u8]; 8] = [
 /// A valid head.
 #[derive(Debug)]
 pub struct RequestHead {
-    /// Its path and query.
+    /// The path and query.
     pub target: RequestTarget,
-    /// It is HTTP/1.0.
+    /// Whether the request is HTTP/1.0.
     pub is_http10: bool,
-    /// Bytes of the body, if there is one.
+    /// Length of the body in bytes, if there is one.
     pub content_length: Option<u64>,
-    /// The client waits for `100 Continue` before it sends the body.
+    /// Whether the client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
-    /// Method and headers.
+    /// The decoded request, used for the method and headers.
     request: Request,
 }
 
-/// Reads a head from the beginning of `bytes`: the head and its length, or `None` if it is incomplete. The error
+/// Parses a head at the beginning of `bytes`. Returns the head and its length, or `None` if it is incomplete. The error
 /// is the response.
 pub fn read(bytes: &[u8]) -> ApiResult<Option<(Box<RequestHead>, usize)>> {
     let limits = HeadLimits {
@@ -79,14 +79,14 @@ impl RequestHead {
                 "GET, HEAD, PUT, POST and DELETE are all there is",
             ));
         }
-        // The bytes are ASCII.
+        // `check_lines` has found only ASCII.
         let text = str::from_utf8(head.target).unwrap_or_default();
         let target = RequestTarget::parse(text).map_err(Response::bad_request)?;
         let content_length = content_length(head)?;
         let expects_continue = expects_continue(head)?;
         let request = codec::decode(rewrite(head));
         let request = request.ok_or_else(|| Response::bad_request("the head cannot be read"))?;
-        // `target` is routed and authorised: if the decoder finds another path, one of the two is wrong.
+        // `target` is routed and authorised. If the decoder finds another path, one of the two is wrong.
         if request.url().path() != text.split('?').next().unwrap_or_default() {
             return Err(Response::bad_request("the path can be read in two ways"));
         }
@@ -99,7 +99,7 @@ impl RequestHead {
         })
     }
 
-    /// The method, GET for HEAD.
+    /// Returns the method, GET for HEAD.
     pub fn method(&self) -> Method {
         match self.request.method() {
             Method::Head => Method::Get,
@@ -107,12 +107,12 @@ impl RequestHead {
         }
     }
 
-    /// Whether only the head of the response is wanted.
+    /// Whether the client wants only the head of the response.
     pub fn head_only(&self) -> bool {
         self.request.method() == Method::Head
     }
 
-    /// A header that may occur once, even an empty one. The error is the response to a repeated one.
+    /// Returns the value, possibly empty, of a header that may occur once. The error is the response to a repeated one.
     pub fn header(&self, name: &'static str) -> ApiResult<Option<&str>> {
         let mut values = self.request.header(name).into_iter().flatten();
         match (values.next(), values.next()) {
@@ -121,7 +121,7 @@ impl RequestHead {
         }
     }
 
-    /// The headers that decide about access.
+    /// Returns the headers that decide about access.
     pub fn credentials(&self) -> ApiResult<Credentials<'_>> {
         Ok(Credentials {
             host: self.header("host")?.unwrap_or_default(),
@@ -132,7 +132,7 @@ impl RequestHead {
     }
 }
 
-/// Only ASCII, and every line ends with CRLF.
+/// Checks that the head is ASCII and that every line ends with CRLF.
 fn check_lines(raw: &[u8]) -> ApiResult<()> {
     if !raw.is_ascii() {
         return Err(Response::bad_request(
@@ -149,7 +149,8 @@ fn check_lines(raw: &[u8]) -> ApiResult<()> {
     Ok(())
 }
 
-/// One Content-Length of digits; no Transfer-Encoding.
+/// Returns the length of the body, from at most one Content-Length of digits. Fails if there is a Transfer-Encoding or
+/// Content-Encoding.
 fn content_length(head: &Head<'_>) -> ApiResult<Option<u64>> {
     for (name, sentence) in [
         (
@@ -180,11 +181,11 @@ fn content_length(head: &Head<'_>) -> ApiResult<Option<u64>> {
     length.map(Some).map_err(too_large)
 }
 
-/// `Expect: 100-continue`, or nothing.
+/// Whether the client sent `Expect: 100-continue`. Fails for any other expectation.
 fn expects_continue(head: &Head<'_>) -> ApiResult<bool> {
     match head.header("expect") {
         None => Ok(false),
-        // RFC 9110 section 10.1.1: an HTTP/1.0 client's is ignored.
+        // The expectation of an HTTP/1.0 client is ignored (RFC 9110 section 10.1.1).
         Some(value) if value.eq_ignore_ascii_case(b"100-continue") => Ok(head.minor > 0),
         Some(_) => Err(Response::problem(
             StatusCode::ExpectationFailed,
@@ -193,7 +194,7 @@ fn expects_continue(head: &Head<'_>) -> ApiResult<bool> {
     }
 }
 
-/// The head as the decoder reads it.
+/// Returns the copy of the head for the decoder.
 fn rewrite(head: &Head<'_>) -> Vec<u8> {
     let mut bytes = [head.method, b" ", head.target, b" HTTP/1.1\r\n"].concat();
     for (name, value) in head.headers() {
@@ -201,7 +202,7 @@ fn rewrite(head: &Head<'_>) -> Vec<u8> {
             .iter()
             .any(|other| name.eq_ignore_ascii_case(other))
         {
-            // No space after the colon: the copy is never longer than the original.
+            // Without a space after the colon the copy is never longer than the original.
             bytes.extend([name, b":", value, b"\r\n"].concat());
         }
     }
@@ -320,7 +321,7 @@ mod tests {
         let longest = with(&format!("X: {}\r\n", "a".repeat(rest)));
         assert_eq!(longest.len(), LONGEST);
         good(&longest);
-        // Written anew with a space that was not there it would be longer than what the decoder takes.
+        // With an added space after the colon, the copy would be longer than the decoder accepts.
         let tight = with(&format!("X:{}\r\n", "a".repeat(rest + 1)));
         assert_eq!(tight.len(), LONGEST);
         good(&tight);
@@ -335,7 +336,7 @@ mod tests {
         assert_eq!(head.credentials().unwrap_err().status, 400);
     }
 
-    /// The same numbers each time (xorshift).
+    /// A generator of the same pseudo-random numbers in each run (xorshift).
     struct Dice(u32);
 
     impl Dice {

@@ -1,4 +1,4 @@
-//! Counts over time as rows: those of one release, and the devices that ran each version.
+//! Counts over time as rows: the counts of one release, and the number of devices that ran each version.
 
 use serde_json::{Map, Value};
 
@@ -12,7 +12,8 @@ use crate::fleet::releases::StateCounts;
 const HOUR: i64 = 60 * 60;
 const DAY: i64 = 24 * HOUR;
 
-/// The samples of both resolutions: the name of one, seconds between two, and the samples themselves.
+/// Returns the samples of both resolutions: the name of the resolution, the seconds between two samples, and the
+/// samples.
 pub fn resolutions(fleet: &Fleet) -> [(&'static str, i64, &Samples); 2] {
     let history = fleet.history();
     [
@@ -30,12 +31,12 @@ pub struct ReleaseSample {
     pub unix: i64,
     /// Devices by state.
     pub states: StateCounts,
-    /// Devices that the loop guard holds from it.
+    /// Number of devices from which the loop guard holds back the release.
     pub held: u32,
 }
 
 impl ReleaseSample {
-    /// The counts as an object.
+    /// Returns the counts as an object.
     pub fn json(&self) -> Map<String, Value> {
         let counts = State::ALL.map(|state| {
             let count = self.states.of(state);
@@ -48,19 +49,19 @@ impl ReleaseSample {
     }
 }
 
-/// The history of a release as it is exported.
+/// The history of a release, for an export.
 #[derive(Clone, Debug)]
 pub struct ReleaseHistory {
     /// The project.
     pub project: String,
     /// The version, as its folder writes it.
     pub version: String,
-    /// Its counts, oldest first within a span.
+    /// The counts, oldest first within a span.
     pub samples: Vec<ReleaseSample>,
 }
 
 impl ReleaseHistory {
-    /// Adds the rows of `most` samples from a place on; returns the place of the next one.
+    /// Adds the rows of `most` samples, starting at the index `from`; returns the index of the next sample.
     pub fn add(&self, from: u32, most: usize, rows: &mut Export, text: &mut String) -> Option<u32> {
         let samples = self.samples.iter().skip(from as usize);
         for sample in samples.take(most) {
@@ -79,23 +80,23 @@ impl ReleaseHistory {
     }
 }
 
-/// The versions that devices run or ran, and the numbers of the samples that all have.
+/// The versions that devices run or ran, and the numbers of the samples, which all versions share.
 #[derive(Clone, Debug)]
 pub struct VersionHistory {
-    /// The versions, by project and version.
+    /// The versions, sorted by project and version.
     pub versions: Vec<VersionRow>,
-    /// Hours since 1970.
+    /// The hourly samples, in hours since 1970.
     pub hours: Vec<u32>,
-    /// Days since 1970.
+    /// The daily samples, in days since 1970.
     pub days: Vec<u32>,
-    /// Lines of CSV of the version at the current place that are still to be written, the next one last: span, time and
-    /// devices.
+    /// Lines of CSV that are still to be written for the version at the current index, the next one last: span, time
+    /// and number of devices.
     pub left: Vec<(&'static str, i64, u32)>,
 }
 
 impl VersionHistory {
-    /// Adds what is known of the version at a place: an item of JSON, or at most `most` lines of CSV, one for each count.
-    /// Returns the place to go on at.
+    /// Adds the counts of the version at the index `from`: an item of JSON, or at most `most` lines of CSV, one for
+    /// each count. Returns the index to continue at.
     pub fn add(
         &mut self,
         fleet: &Fleet,
@@ -127,7 +128,7 @@ impl VersionHistory {
             for ((span, unit, taken), numbers) in resolutions.rev() {
                 let counts = running(taken, version.key, numbers);
                 let counts = numbers.iter().zip(counts).rev();
-                // `None`: the version was not seen before.
+                // The count is `None` at times before the version was first seen.
                 let counts = counts.filter_map(|(number, devices)| {
                     Some((span, i64::from(*number) * unit, devices?))
                 });
@@ -152,7 +153,7 @@ impl VersionHistory {
         }
     }
 
-    /// The times of the samples.
+    /// Returns the times of the samples.
     pub fn times(&self) -> [(&'static str, Value); 2] {
         let times = |numbers: &[u32], unit| -> Value {
             let times = numbers.iter().map(|number| i64::from(*number) * unit);
@@ -172,16 +173,16 @@ pub struct VersionRow {
     pub project: String,
     /// The version.
     pub key: VersionKey,
-    /// How many devices run it now.
+    /// Number of devices that run the version now.
     pub devices: u32,
 }
 
-/// The numbers of all samples.
+/// Returns the numbers of all samples.
 pub fn numbers(samples: &Samples) -> Vec<u32> {
     samples.from(0).map(|(number, _)| number).collect()
 }
 
-/// The devices that ran a version, in the samples of these numbers.
+/// Returns the number of devices that ran a version, in the samples of these numbers.
 fn running(samples: &Samples, key: VersionKey, numbers: &[u32]) -> Vec<Option<u32>> {
     let (Some(first), Some(last)) = (numbers.first(), numbers.last()) else {
         return Vec::new();
@@ -190,7 +191,7 @@ fn running(samples: &Samples, key: VersionKey, numbers: &[u32]) -> Vec<Option<u3
         .of(key)
         .filter(|(at, _)| (first..=last).contains(&at));
     let counts: Vec<_> = counts.map(|(_, counts)| Some(counts?.running)).collect();
-    // The oldest may have been dropped meanwhile.
+    // The oldest samples may have been dropped meanwhile.
     let missing = numbers.len().saturating_sub(counts.len());
     std::iter::repeat_n(None, missing).chain(counts).collect()
 }

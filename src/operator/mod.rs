@@ -2,9 +2,9 @@
 //!
 //! A request passes through [`connection`] (accept, read, send), [`head`] (parse), [`route`] and [`access`], then
 //! through a function of [`api`], which makes a [`response::Response`] from the [`context`] and the request. A change
-//! is a change of a file in the firmware folder, where the watcher finds it like any other.
+//! of releases or rules is a change of files in the firmware folder, where the watcher finds it like any other.
 //!
-//! All of it runs on the thread that serves devices; work that may wait for a disk runs on a thread of its own
+//! The interface runs on the thread that serves devices; work that may wait for a disk runs on a thread of its own
 //! ([`blocking`]).
 
 pub mod access;

@@ -1,7 +1,7 @@
-//! Tokens of several people: the file `operator-tokens` in the state folder, written by a person. Each line has a name, a
-//! token, and `read` if the token only reads. What the file changes is valid as soon as it is written.
+//! Tokens of several people: the file `operator-tokens` in the state folder, written by a person. Each line has a name,
+//! a token, and `read` if the token only reads. A change of the file takes effect as soon as it is written.
 //!
-//! A line that is not understood opens nothing, and is named in the log by its number. The log never shows a token.
+//! An invalid line grants no access, and the log states its number. The log never shows a token.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -14,16 +14,17 @@ use crate::os::fs::{self, FileStamp, open_to_read};
 /// Name of the file in the state folder.
 pub const FILE: &str = "operator-tokens";
 
-/// Names that mean something else in the list of changes.
+/// Names with another meaning in the list of changes.
 const RESERVED: [&str; 4] = [OPERATOR_NAME, READ_NAME, "command", "fuse"];
 
-/// The longest file, in bytes.
+/// Length of the longest file, in bytes.
 const LONGEST: u64 = 64 * 1024;
 
-/// Characters of a name, at most.
+/// Maximum number of characters in a name.
 const NAME: usize = 64;
 
-/// The tokens of the file in this folder; none if it does not exist or cannot be used. Problems are logged. Blocks.
+/// Returns the tokens of the file in this folder; none if the file does not exist or cannot be used. Logs problems.
+/// Blocks.
 pub fn read(folder: &Path) -> Vec<NamedToken> {
     let path = folder.join(FILE);
     let text = match open_to_read(&path).and_then(|file| read_private(&file)) {
@@ -45,13 +46,13 @@ pub fn read(folder: &Path) -> Vec<NamedToken> {
     tokens
 }
 
-/// The stamp of the file; `None`: it does not exist or cannot be read.
+/// Returns the stamp of the file; `None` if the file does not exist or cannot be read.
 pub fn stamp(folder: &Path) -> Option<FileStamp> {
     let file = open_to_read(&folder.join(FILE)).ok()?;
     fs::stamp(&file).ok()
 }
 
-/// The text of a file that other users cannot read.
+/// Returns the text of a file. Fails if other users can use the file, or if it is too long.
 fn read_private(file: &File) -> io::Result<String> {
     let refused = |why: &str| Err(io::Error::other(why));
     let metadata = file.metadata()?;
@@ -66,7 +67,7 @@ fn read_private(file: &File) -> io::Result<String> {
     Ok(text)
 }
 
-/// The tokens of a text, and a sentence about each line that is wrong.
+/// Parses the tokens of a text. Also returns a sentence about each invalid line.
 fn parse(text: &str) -> (Vec<NamedToken>, Vec<String>) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut tokens: Vec<NamedToken> = Vec::new();
@@ -89,7 +90,7 @@ fn parse(text: &str) -> (Vec<NamedToken>, Vec<String>) {
     (tokens, problems)
 }
 
-/// The token of a line, after those of the lines before.
+/// Parses the token of a line. `before`: the tokens of the lines before.
 fn token(
     before: &[NamedToken],
     name: &str,

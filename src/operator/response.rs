@@ -1,4 +1,4 @@
-//! A response and its bytes. No other module builds a response.
+//! Responses and their encoding. No other module builds a response.
 
 use std::rc::Rc;
 
@@ -17,40 +17,41 @@ use crate::fleet::view::Filter;
 /// A response that was not sent yet.
 #[derive(Debug)]
 pub struct Response {
-    /// Its status.
+    /// The HTTP status.
     pub status: StatusCode,
-    /// Content-Type.
+    /// The Content-Type.
     pub kind: &'static str,
     /// Other headers. A value that is not printable ASCII is omitted.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: ResponseBody,
-    /// What the request changed.
+    /// The change that the request made.
     pub effect: Effect,
 }
 
-/// What a request changed.
+/// The change that a request made.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// The route did not state it. A change, if the request may change something and succeeds.
+    /// The route did not state a change. The request counts as a change if it may change something and
+    /// succeeds.
     Unstated,
-    /// Nothing.
+    /// No change.
     Nothing,
-    /// This.
+    /// The given change.
     Change(Box<ChangeEntry>),
 }
 
-/// A value, or the response that says why there is none.
+/// A value, or the response that states why there is no value.
 pub type ApiResult<T = Response> = Result<T, Response>;
 
 /// The body of a response.
 #[derive(Clone, Debug)]
 pub enum ResponseBody {
-    /// These bytes.
+    /// A body that consists of these bytes.
     Bytes(Vec<u8>),
-    /// A stream of events, sent after the head as they happen.
+    /// A stream of events, sent after the head when they happen.
     Events(Receiver<Rc<Event>>),
-    /// A whole list, sent after the head a piece at a time.
+    /// A whole list, sent after the head in pieces.
     Export(Box<ListExport>),
 }
 
@@ -59,12 +60,12 @@ pub enum ResponseBody {
 pub struct ListExport {
     /// The list.
     pub list: ExportedList,
-    /// Writes its rows.
+    /// The writer of the rows.
     pub rows: Export,
 }
 
 impl ListExport {
-    /// The response that sends a list.
+    /// Creates the response that sends a list.
     pub fn response(format: ExportFormat, list: ExportedList) -> Response {
         let rows = match &list {
             ExportedList::Devices(_) => Export::new(format, "devices", DEVICE),
@@ -85,7 +86,7 @@ impl ListExport {
 pub enum ExportedList {
     /// The devices that pass a filter.
     Devices(Filter),
-    /// The releases, of one project if it is named.
+    /// The releases of all projects or of the named one.
     Releases(Option<String>),
     /// The counts of one release over time, as CSV.
     History(ReleaseHistory),
@@ -93,7 +94,8 @@ pub enum ExportedList {
     Versions(VersionHistory),
 }
 
-/// Headers of every response: the page runs only its own scripts, is never framed, and no type is guessed.
+/// Headers of every response: the page runs only its own scripts and is never framed, and browsers do not
+/// guess types.
 const ALWAYS: [(&str, &str); 6] = [
     (
         "content-security-policy",
@@ -107,11 +109,11 @@ const ALWAYS: [(&str, &str); 6] = [
     ("connection", "close"),
 ];
 
-/// Content-Type of JSON.
+/// The Content-Type of JSON.
 pub const JSON: &str = "application/json";
 
 impl Response {
-    /// 200 with these bytes.
+    /// Creates a response 200 with these bytes.
     pub fn ok(kind: &'static str, body: impl Into<Vec<u8>>) -> Response {
         Response {
             status: StatusCode::Ok,
@@ -122,17 +124,17 @@ impl Response {
         }
     }
 
-    /// 200 with plain text.
+    /// Creates a response 200 with plain text.
     pub fn text(text: &str) -> Response {
         Response::ok("text/plain; charset=utf-8", text)
     }
 
-    /// 200 with JSON.
+    /// Creates a response 200 with JSON.
     pub fn json(value: &Value) -> Response {
         Response::ok(JSON, value.to_string())
     }
 
-    /// 200 with an export, as a file.
+    /// Creates a response 200 with an export, as a file.
     pub fn file(rows: &Export, body: ResponseBody) -> Response {
         let (kind, ending) = match rows.format {
             ExportFormat::Json => (JSON, "json"),
@@ -147,7 +149,7 @@ impl Response {
         .with("vary", "accept")
     }
 
-    /// An error (RFC 9457); `detail` is a sentence.
+    /// Creates an error (RFC 9457); `detail` is a sentence.
     pub fn problem(status: StatusCode, detail: impl AsRef<str>) -> Response {
         let value = json!({
             "type": "about:blank",
@@ -162,39 +164,39 @@ impl Response {
         }
     }
 
-    /// 400 with this sentence.
+    /// Creates a response 400 with this sentence.
     pub fn bad_request(detail: impl AsRef<str>) -> Response {
         Response::problem(StatusCode::BadRequest, detail)
     }
 
-    /// 422 with this sentence.
+    /// Creates a response 422 with this sentence.
     pub fn unprocessable(detail: impl AsRef<str>) -> Response {
         Response::problem(StatusCode::UnprocessableEntity, detail)
     }
 
-    /// 503 with this sentence.
+    /// Creates a response 503 with this sentence.
     pub fn unavailable(detail: impl AsRef<str>) -> Response {
         Response::problem(StatusCode::ServiceUnavailable, detail)
     }
 
-    /// The same with another status.
+    /// Replaces the status.
     pub fn with_status(self, status: StatusCode) -> Response {
         Response { status, ..self }
     }
 
-    /// The same of a request that changed this.
+    /// Replaces the change that the request made.
     pub fn with_effect(self, effect: Effect) -> Response {
         Response { effect, ..self }
     }
 
-    /// The same with one more header.
+    /// Adds a header.
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Response {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// The bytes on the wire; of a stream the head alone. `head_only`: the head of any response alone.
-    /// `is_http10`: for HTTP/1.0, where a stream ends with the connection.
+    /// Encodes the response: the head and, except for a stream, the body. `head_only`: only the head of
+    /// any response. `is_http10`: for HTTP/1.0, where a stream ends with the connection.
     pub fn encode(self, head_only: bool, is_http10: bool) -> Vec<u8> {
         let is_cached = self
             .headers
@@ -213,7 +215,7 @@ impl Response {
     }
 }
 
-/// A strong entity tag (RFC 9110 section 8.8.3).
+/// Returns the strong entity tag of a content (RFC 9110 section 8.8.3).
 pub fn etag(content: ContentId) -> String {
     format!("\"{content}\"")
 }

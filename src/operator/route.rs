@@ -1,4 +1,4 @@
-//! The route of a request and the permission that it needs.
+//! Routes of requests and the permissions that they need.
 
 use super::access::Permission;
 use super::codec::Method;
@@ -21,7 +21,7 @@ pub enum OperatorRoute<'t> {
     Summary,
     /// Releases.
     Releases,
-    /// The counts of a release over time. Its project and version.
+    /// The counts of a release over time, by project and version.
     History(&'t str, &'t str),
     /// The versions that devices run, over time.
     Versions,
@@ -49,37 +49,37 @@ pub enum OperatorRoute<'t> {
     Changes,
     /// Explains a check.
     Explain,
-    /// Counts what edits of rules would do.
+    /// Counts the effects of edits of rules.
     Preview,
     /// Recognises a file.
     Recognise,
-    /// Uploads a file. The parts of its path.
+    /// Uploads a file to a path, which is given in parts.
     Upload(&'t [String]),
-    /// Makes a package of a `.soc` file. Its name.
+    /// Makes a package of a `.soc` file of the given name.
     Pack(&'t str),
 }
 
 /// A change of a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Pauses it.
+    /// Pauses the release.
     Pause,
-    /// Resumes it.
+    /// Resumes the release.
     Resume,
-    /// Sets its percentage.
+    /// Sets the percentage of the release.
     Percent,
 }
 
-/// Why there is no route.
+/// Reason why a request has no route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoute {
     /// An unknown path: 404.
     NotFound,
-    /// Another method: 405, and the value of `Allow`.
+    /// A known path with another method: 405, and the value of `Allow`.
     Method(&'static str),
 }
 
-/// The route of a method (GET for HEAD) and a target.
+/// Returns the route of a method (GET for HEAD) and a target.
 pub fn route(method: Method, target: &RequestTarget) -> Result<OperatorRoute<'_>, NoRoute> {
     let parts: Vec<&str> = target.parts.iter().map(String::as_str).collect();
     let only = |allowed: Method, route, methods| match method == allowed {
@@ -146,8 +146,8 @@ pub fn route(method: Method, target: &RequestTarget) -> Result<OperatorRoute<'_>
     }
 }
 
-/// The permission that a request needs. Also checked where there is no route, so that nobody without a token learns
-/// which paths exist.
+/// Returns the permission that a request needs. Without a route it is needed too, so that a client without a token
+/// cannot find out which paths exist.
 pub fn permission(method: Method, route: &Result<OperatorRoute<'_>, NoRoute>) -> Permission {
     match route {
         Ok(OperatorRoute::Page(_) | OperatorRoute::Healthz | OperatorRoute::Readyz) => {
@@ -162,9 +162,9 @@ pub fn permission(method: Method, route: &Result<OperatorRoute<'_>, NoRoute>) ->
     }
 }
 
-/// The decoded path and query of a request, both routed and authorised (docs/hazards.md 3). What a URL library would
-/// normalise (`..`, `%2e`, `\`, `//`, absolute form) is refused instead, because the result is another path than the
-/// one that was checked.
+/// The decoded path and query of a request, both routed and authorised (docs/hazards.md 3). A target that a URL library
+/// would normalise (`..`, `%2e`, `\`, `//`, absolute form) is refused, because the result would be another path than
+/// the one that was checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestTarget {
     /// The parts between slashes; none for `/`.
@@ -173,7 +173,7 @@ pub struct RequestTarget {
 }
 
 impl RequestTarget {
-    /// Takes a target in origin form apart. The error is a sentence.
+    /// Parses a target in origin form. The error is a sentence.
     pub fn parse(target: &str) -> Result<RequestTarget, &'static str> {
         let Some(rest) = target.strip_prefix('/') else {
             return Err("the target must be a path that begins with a slash");
@@ -200,7 +200,7 @@ impl RequestTarget {
         Ok(RequestTarget { parts, query })
     }
 
-    /// The first value of this name in the query, unless it is empty.
+    /// Returns the first value of this name in the query, unless it is empty.
     pub fn query(&self, name: &str) -> Option<&str> {
         let found = self.query.iter().find(|(other, _)| other == name);
         found
@@ -209,15 +209,16 @@ impl RequestTarget {
     }
 }
 
-/// RFC 3986 section 3.3 and 3.4: unreserved, sub-delims, `:` `@` `/` `?` and the percent sign.
+/// Whether a target may contain the byte (RFC 3986 section 3.3 and 3.4): unreserved, sub-delims, `:` `@` `/` `?` and
+/// the percent sign.
 fn is_allowed(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte)
 }
 
-/// One part of a path: a name, never a way to another folder.
+/// Decodes one part of a path. Fails unless the part is a name, which cannot lead to another folder.
 fn decoded_part(part: &str) -> Result<String, &'static str> {
     let decoded = decoded(part, false)?;
-    // `%2e` is refused even where it makes no difference: there is no reason to write it.
+    // `%2e` is refused even if it makes no difference, because no client needs to write it.
     let has_encoded_dot = part.to_ascii_lowercase().contains("%2e");
     if has_encoded_dot
         || matches!(decoded.as_str(), "" | "." | "..")
@@ -228,7 +229,7 @@ fn decoded_part(part: &str) -> Result<String, &'static str> {
     Ok(decoded)
 }
 
-/// Percent-decoded; UTF-8 without control characters. `plus`: a `+` is a space.
+/// Percent-decodes a text. Fails unless the result is UTF-8 without control characters. `plus`: a `+` is a space.
 fn decoded(text: &str, plus: bool) -> Result<String, &'static str> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

@@ -1,4 +1,4 @@
-//! Reading from and writing to a connection of the operator's interface.
+//! Functions that read from and write to a connection of the operator's interface.
 
 use std::io::{self, ErrorKind};
 use std::net::{Shutdown, TcpStream};
@@ -10,15 +10,15 @@ use smol::{Async, Timer};
 
 use crate::os::net::unread;
 
-/// The time for a client that takes no byte of a response.
+/// Time-out for a client that accepts no byte of a response.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Reads what arrives next; 0 bytes at the end.
+/// Reads the bytes that arrive next; returns 0 at the end.
 pub async fn receive(mut stream: &Async<TcpStream>, buffer: &mut [u8]) -> io::Result<usize> {
     stream.read(buffer).await
 }
 
-/// Sends all bytes. [`ErrorKind::TimedOut`] if the client takes none for half a minute.
+/// Sends all bytes. Fails with [`ErrorKind::TimedOut`] if the client accepts none for 30 seconds.
 pub async fn send(mut stream: &Async<TcpStream>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let count = or(stream.write(bytes), timeout(SEND_TIMEOUT)).await?;
@@ -27,7 +27,7 @@ pub async fn send(mut stream: &Async<TcpStream>, mut bytes: &[u8]) -> io::Result
     Ok(())
 }
 
-/// Sends a piece of a body without a length. `is_http10`: without chunks (RFC 9112 section 7.1).
+/// Sends a piece of a body without a length. `is_http10`: do not use chunks (RFC 9112 section 7.1).
 pub async fn send_piece(stream: &Async<TcpStream>, text: &str, is_http10: bool) -> io::Result<()> {
     match is_http10 {
         _ if text.is_empty() => Ok(()),
@@ -47,15 +47,15 @@ pub async fn end_pieces(stream: &Async<TcpStream>, is_http10: bool) -> io::Resul
     }
 }
 
-/// Ends a connection so that the client reads everything that was sent: a close with unread bytes resets the
-/// connection, which can destroy the response. Reads up to `outstanding` bytes that the client may still send, for
-/// at most `time`.
+/// Shuts a connection down so that the client can read everything that was sent. A close with unread bytes resets the
+/// connection, which can destroy the response, so this reads up to `outstanding` bytes that the client may still send,
+/// for at most `time`.
 pub async fn close(stream: &Async<TcpStream>, outstanding: u64, time: Duration) {
-    // The client may have gone.
+    // Fails if the client has disconnected.
     let _ = stream.get_ref().shutdown(Shutdown::Write);
     let mut left = match outstanding {
         0 if unread(stream.get_ref()).unwrap_or(0) == 0 => return,
-        // Whatever it sent after its request.
+        // Bytes that the client has sent after the request.
         0 => 64 * 1024,
         outstanding => outstanding,
     };
@@ -66,7 +66,7 @@ pub async fn close(stream: &Async<TcpStream>, outstanding: u64, time: Duration) 
                 0 => break,
                 count => left = left.saturating_sub(count as u64),
             }
-            // However fast it sends, other tasks run in between.
+            // Other tasks must run even if the client sends without a pause.
             yield_now().await;
         }
         Ok(())

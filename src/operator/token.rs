@@ -1,9 +1,8 @@
-//! The tokens: the operator's, which reads and writes, and the read token, for Prometheus and for people who only
-//! read. Each is generated at the first start and kept in the state folder, where the group of the service may read
-//! the read token.
+//! The operator token, which reads and writes, and the read token, for Prometheus and for people who only read. Each is
+//! generated at the first start and kept in the state folder, where the group of the service may read the read token.
 //!
-//! No problem with the state folder stops the server. A damaged file is set aside and replaced; an unreadable one
-//! stays, because its permission may come back; what cannot be written is written later.
+//! No problem with the state folder stops the server. A damaged file is set aside and replaced. An unreadable file
+//! stays, because its permission may be restored. A token that cannot be written now is written later.
 
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ use crate::os::fs::{is_not_regular, open_to_read};
 use crate::os::process;
 use crate::state::{PRIVATE, StateFolder, set_aside_damaged, write_with_mode};
 
-/// Name of the file of the operator's token in the state folder.
+/// Name of the file of the operator token in the state folder.
 pub const OPERATOR: &str = "operator-token";
 
 /// Name of the file of the read token in the state folder.
@@ -25,9 +24,9 @@ pub const READ_MODE: u32 = 0o640;
 /// A token and its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// The text of `Authorization: Bearer TEXT`.
+    /// The text after `Bearer` in `Authorization: Bearer TEXT`.
     pub text: String,
-    /// Its origin.
+    /// The origin of the token.
     pub source: TokenSource,
 }
 
@@ -36,7 +35,7 @@ pub struct Token {
 pub enum TokenSource {
     /// The flag `--operator-token`.
     Flag,
-    /// This file.
+    /// A file at this path.
     File(PathBuf),
     /// Generated at this start and written to its file.
     Generated,
@@ -45,8 +44,8 @@ pub enum TokenSource {
 }
 
 impl Token {
-    /// The operator's token: `text`, else the content of `file`, else that of the state folder. The error is a
-    /// sentence.
+    /// Returns the operator token: `text`, otherwise the content of `file`, otherwise that of the state folder. The
+    /// error is a sentence.
     pub fn operator(
         text: Option<&str>,
         file: Option<&Path>,
@@ -78,7 +77,7 @@ impl Token {
         })
     }
 
-    /// The read token of the state folder; `None`, with a warning in the log, if its file cannot be used.
+    /// Returns the read token of the state folder; `None`, with a warning in the log, if its file cannot be used.
     pub fn reader(folder: &StateFolder) -> Option<Token> {
         let kept = Token::kept(folder, READ, READ_MODE).inspect_err(|error| {
             log::warn!(
@@ -90,12 +89,12 @@ impl Token {
         kept.ok()
     }
 
-    /// Whether it was generated at this start.
+    /// Whether the token was generated at this start.
     pub fn is_new(&self) -> bool {
         matches!(self.source, TokenSource::Generated | TokenSource::Unsaved)
     }
 
-    /// The token in a file of the state folder, generated if there is none or a damaged one.
+    /// Returns the token in a file of the state folder. Generates one if the file is missing or damaged.
     fn kept(folder: &StateFolder, name: &str, mode: u32) -> io::Result<Token> {
         const COST: &str = "the token of before is not accepted any more";
         let path = folder.path().join(name);
@@ -127,7 +126,7 @@ impl Token {
         }
     }
 
-    /// The token in a file. [`ErrorKind::InvalidData`]: the file is damaged.
+    /// Reads the token in a file. Fails with [`ErrorKind::InvalidData`] if the file is damaged.
     fn read_file(path: &Path) -> io::Result<Token> {
         let damaged = |why| Err(io::Error::new(ErrorKind::InvalidData, why));
         let mut text = String::new();
@@ -146,7 +145,7 @@ impl Token {
         }
     }
 
-    /// 128 random bits as 32 hexadecimal digits.
+    /// Generates a token: 128 random bits as 32 hexadecimal digits.
     fn generate() -> io::Result<Token> {
         let mut bytes = [0; 16];
         process::random(&mut bytes)?;
@@ -285,7 +284,7 @@ mod tests {
     fn a_read_token_that_cannot_be_read_is_not_replaced() {
         let dir = Scratch::new();
         let file = dir.path().join(READ);
-        // Opens, but cannot be read, even by root.
+        // This file can be opened but not read, even by root.
         std::os::unix::fs::symlink("/proc/self/mem", &file).unwrap();
         assert_eq!(Token::reader(&StateFolder::new(dir.path())), None);
         assert!(std::fs::symlink_metadata(file).unwrap().is_symlink());

@@ -1,32 +1,33 @@
-//! GBK decoder: one byte for ASCII, two for everything else.
+//! GBK decoder: one byte for an ASCII character, two for any other.
 //!
-//! The table holds only the rows of GB 2312. GBK assigns the rows and columns around them to all other Chinese characters
-//! of Unicode 1.1, in Unicode's order, so those are computed.
-//! Pairs mean what the Encoding Standard says (also where it says that a pair is private use); the
-//! four-byte characters of GB 18030 are not GBK. The table is written by
-//! `cargo test --lib writes_the_table -- --ignored`, which asks encoding_rs.
+//! The table contains only the rows of GB 2312. GBK assigns the rows and columns around them to all other Chinese
+//! characters of Unicode 1.1, in Unicode's order, so those are computed.
+//!
+//! Pairs are decoded as in the Encoding Standard, including its private-use pairs. The four-byte characters of GB 18030
+//! are not part of GBK. The table is written by `cargo test --lib writes_the_table -- --ignored`, which uses
+//! encoding_rs.
 
 use std::sync::LazyLock;
 
-/// Code points, two bytes each, the low one first: first the rows 0xa1 to 0xa9, all columns.
+/// Code points, two bytes each, low byte first, starting with all columns of the rows 0xa1 to 0xa9.
 static TABLE: &[u8] = include_bytes!("gbk.bin");
 
-/// There the rows 0xb0 to 0xf7 begin, the columns of GB 2312 alone.
+/// Index of the first code point of the rows 0xb0 to 0xf7, of which the table contains only the columns of GB 2312.
 const HANZI: usize = 9 * COLUMNS;
 
-/// There begins what comes after the last of the [`OTHERS`].
+/// Index of the code points that follow the last of the [`OTHERS`].
 const LAST: usize = HANZI + 72 * OF_GB2312;
 
-/// A row has so many columns: second bytes from 0x40 to 0xfe without 0x7f …
+/// Number of columns in a row: second bytes from 0x40 to 0xfe without 0x7f.
 const COLUMNS: usize = 190;
 
-/// … of which the last 94 are those of GB 2312.
+/// Number of the columns of GB 2312, which are the last of a row.
 const OF_GB2312: usize = 94;
 
-/// Those to the left of them.
+/// Number of the columns to the left of those of GB 2312.
 const LEFT: usize = COLUMNS - OF_GB2312;
 
-/// The Chinese characters that GB 2312 does not have. Made when first needed: few texts hold one.
+/// The Chinese characters that are not in GB 2312. Computed at the first use, since few texts contain one.
 static OTHERS: LazyLock<Vec<u16>> = LazyLock::new(|| {
     let all = 0x4e00..=0x9fa5_u16;
     let mut is_listed = vec![false; all.len()];
@@ -42,7 +43,7 @@ static OTHERS: LazyLock<Vec<u16>> = LazyLock::new(|| {
         .collect()
 });
 
-/// The characters of a text; `None` for what is not GBK.
+/// Decodes the characters of a text; `None` for bytes that are not GBK.
 pub fn characters(mut raw: &[u8]) -> impl Iterator<Item = Option<char>> {
     std::iter::from_fn(move || {
         let (&first, rest) = raw.split_first()?;
@@ -52,7 +53,7 @@ pub fn characters(mut raw: &[u8]) -> impl Iterator<Item = Option<char>> {
             (0x80, _) => return Some(Some('€')),
             (0x81..=0xfe, Some((&second, after))) => {
                 let code = pair(first, second);
-                // An ASCII byte that ends no pair is itself.
+                // An ASCII byte that does not complete a pair is a character by itself.
                 if code.is_some() || !second.is_ascii() {
                     raw = after;
                 }
@@ -112,7 +113,7 @@ mod tests {
 
     #[test]
     fn every_pair_of_bytes_means_what_the_encoding_standard_says() {
-        // With a digit begin the four-byte characters of GB 18030.
+        // A second byte that is a digit belongs to a four-byte character of GB 18030.
         for first in 0..=u8::MAX {
             for second in (0..=u8::MAX).filter(|second| !second.is_ascii_digit()) {
                 let raw = [first, second];

@@ -1,6 +1,7 @@
-//! The target of an HTTP request: health or readiness check, file, or an update check in one of the HTTP dialects.
+//! Parser of the target of an HTTP request: health or readiness check, file, or a module's check in one of the HTTP
+//! dialects.
 //!
-//! A target is no URL: modules percent-encode nothing, and a query may begin without a `?` or contain three.
+//! A target is not a URL: modules percent-encode nothing, and a query may begin without a `?` or contain three.
 
 use std::borrow::Cow;
 
@@ -19,10 +20,10 @@ pub enum HttpTarget<'a> {
     Health,
     /// `/readyz`
     Ready,
-    /// `/firmware/<path>`, unless its query is that of a check. The decoded path, no part of which is empty, `.` or
-    /// `..`, and the content that `sha256=` in its query names.
+    /// `/firmware/<path>`, unless the query is that of a check. Contains the decoded path, no part of which is empty,
+    /// `.` or `..`, and the content that `sha256=` in the query names.
     File(Cow<'a, str>, Option<NamedContent>),
-    /// An update check.
+    /// A check.
     Check(Check<'a>),
     /// A request of libfota3.
     Libfota3(libfota3::Libfota3Request<'a>),
@@ -30,11 +31,11 @@ pub enum HttpTarget<'a> {
     Unknown,
 }
 
-/// The content that `sha256=` names; `None` if the value is no SHA-256.
+/// The content that `sha256=` names; `None` if the value is not a SHA-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NamedContent(pub Option<ContentId>);
 
-/// Parses a target as it is written in the request line.
+/// Parses a target as written in the request line.
 pub fn http_target(target: &[u8]) -> HttpTarget<'_> {
     if let Some(request) = libfota3::read(target) {
         return HttpTarget::Libfota3(request);
@@ -48,7 +49,7 @@ pub fn http_target(target: &[u8]) -> HttpTarget<'_> {
         b"readyz" => return HttpTarget::Ready,
         _ => {}
     }
-    // Before files, since a check may be sent to any path.
+    // Checks are tried before files, since a check may be sent to any path.
     if let Some(check) = query::check(without_slashes(target)) {
         return HttpTarget::Check(check);
     }
@@ -60,7 +61,7 @@ pub fn http_target(target: &[u8]) -> HttpTarget<'_> {
         })
 }
 
-/// The decoded path of a file; `None` if it could leave the firmware folder.
+/// Decodes the path of a file; `None` if the path could leave the firmware folder.
 fn file(raw: &[u8]) -> Option<Cow<'_, str>> {
     let path = decode(raw);
     let is_name = |part| !matches!(part, "" | "." | "..");
@@ -68,7 +69,7 @@ fn file(raw: &[u8]) -> Option<Cow<'_, str>> {
     safe.then_some(path)
 }
 
-/// The last value of `sha256=` in the query of a file.
+/// Returns the content of the last `sha256=` in the query of a file.
 fn named_content(query: &[u8]) -> Option<NamedContent> {
     let fields = query.split(|byte| matches!(byte, b'?' | b'&'));
     let value = fields

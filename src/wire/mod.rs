@@ -1,5 +1,5 @@
-//! Pure parsers and encoders of what modules send and receive (docs/protocol.md). Nothing here touches a socket
-//! or a clock.
+//! Pure parsers and encoders of what modules send and receive (docs/protocol.md). None of them uses a socket or a
+//! clock.
 
 pub mod dialects;
 mod gbk;

@@ -1,7 +1,7 @@
-//! Range, If-Range and If-None-Match (RFC 9110 13.1 and 14): how much of a file a request asks for.
+//! Range, If-Range and If-None-Match (RFC 9110 13.1 and 14): the part of a file that a request asks for.
 //!
-//! A module that resumes appends what it receives, so a valid range is always answered with 206 or 416; `bytes=0-`
-//! too, which Air720 and RDA8910 send with their first request (docs/protocol.md 1d, 1e).
+//! A module that resumes appends the bytes that it receives, so a valid range always gets 206 or 416. This includes
+//! `bytes=0-`, which Air720 and RDA8910 send with their first request (docs/protocol.md 1d, 1e).
 
 use nom::bytes::complete::tag_no_case;
 use nom::character::complete::{char, digit1, space0};
@@ -26,26 +26,26 @@ pub enum Range {
 /// A range applied to a file of a known size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SelectedRange {
-    /// Answer 200 with everything.
+    /// Reply 200 with the whole file.
     Whole,
-    /// Answer 206 with bytes `start..end` (end not included, start < end).
+    /// Reply 206 with bytes `start..end` (end not included, start < end).
     Bytes {
         /// First byte.
         start: u64,
         /// One after the last byte.
         end: u64,
     },
-    /// Answer 416.
+    /// Reply 416.
     Unsatisfiable,
 }
 
 impl Range {
-    /// Parses the value of a Range header. Numbers over 64 bits are read as the largest one.
+    /// Parses the value of a Range header. Numbers over 64 bits are read as the largest 64-bit number.
     pub fn parse(value: Option<&[u8]>) -> Range {
         value
             .and_then(|value| bytes_range(value).ok())
             .map_or(Range::Whole, |(_, range)| match range {
-                // Invalid, not unsatisfiable (RFC 9110 14.1.1).
+                // Such a range is invalid, not unsatisfiable (RFC 9110 14.1.1).
                 Range::From(first, Some(last)) if first > last => Range::Whole,
                 range => range,
             })
@@ -70,7 +70,7 @@ impl Range {
 
 /// Range headers of a request.
 pub struct RangeRequest<'a> {
-    /// A HEAD request: the reply has no body.
+    /// Whether this is a HEAD request, whose reply has no body.
     pub head_only: bool,
     /// The Range header; [`Range::Whole`] for a HEAD request.
     pub range: Range,
@@ -84,9 +84,9 @@ pub struct RangeRequest<'a> {
 pub enum IfRange {
     /// No such header.
     Absent,
-    /// One of our strong ETags.
+    /// A strong ETag of this server.
     Names(ContentId),
-    /// A date, a weak ETag or a foreign one: matches no content.
+    /// A date, a weak ETag or a foreign one, which matches no content.
     Other,
 }
 
@@ -109,8 +109,8 @@ impl<'a> RangeRequest<'a> {
         }
     }
 
-    /// Bytes that the client must have already for the range to make sense; `None` if it asks for the beginning. A
-    /// suffix may begin anywhere.
+    /// Returns the number of bytes that the client must already have for the range to make sense; `None` if the range
+    /// starts at the beginning. For a suffix, which may begin anywhere, this is 0.
     pub fn beyond(&self) -> Option<u64> {
         match self.range {
             Range::Whole | Range::From(0, _) => None,
@@ -130,7 +130,7 @@ impl<'a> RangeRequest<'a> {
         })
     }
 
-    /// The part to send of a content that the URL names. With an If-Range that names another one, the whole content.
+    /// Returns the part to send of a content that the URL names: the whole content if If-Range names another one.
     pub fn part_of_named(&self, content: ContentId, size: u64) -> SelectedRange {
         match self.if_range {
             IfRange::Absent => self.range.of(size),
@@ -139,8 +139,8 @@ impl<'a> RangeRequest<'a> {
         }
     }
 
-    /// The part to send of the current file to a client of unknown download: any part that an If-Range names,
-    /// otherwise only the beginning.
+    /// Returns the part to send of the current file to a client whose download is unknown: any part with an If-Range
+    /// that names the file, otherwise only a part from the beginning.
     pub fn part(&self, content: ContentId, size: u64) -> SelectedRange {
         match self.if_range {
             IfRange::Absent if self.beyond().is_some() => SelectedRange::Unsatisfiable,
@@ -149,26 +149,26 @@ impl<'a> RangeRequest<'a> {
     }
 }
 
-/// The content of one of our strong ETags: its hash in quotes.
+/// Returns the content that a strong ETag of this server names: the hash in quotes.
 fn content_of_tag(tag: &[u8]) -> Option<ContentId> {
     let tag = tag.trim_ascii().strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     ContentId::parse(std::str::from_utf8(tag).ok()?)
 }
 
-/// `"bytes" "=" ( first-last / suffix )`, with white space anywhere between them.
+/// Parses `"bytes" "=" ( first-last / suffix )`, with white space anywhere between them.
 fn bytes_range(input: &[u8]) -> IResult<&[u8], Range> {
     let unit = (space0, tag_no_case("bytes"), space0, char('='));
     all_consuming(delimited(unit, first_last.or(suffix), space0)).parse(input)
 }
 
-/// `1*DIGIT "-" [ 1*DIGIT ]`
+/// Parses `1*DIGIT "-" [ 1*DIGIT ]`.
 fn first_last(input: &[u8]) -> IResult<&[u8], Range> {
     (terminated(position, dash), opt(position))
         .map(|(first, last)| Range::From(first, last))
         .parse(input)
 }
 
-/// `"-" 1*DIGIT`
+/// Parses `"-" 1*DIGIT`.
 fn suffix(input: &[u8]) -> IResult<&[u8], Range> {
     preceded(dash, position).map(Range::Suffix).parse(input)
 }

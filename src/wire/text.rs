@@ -1,9 +1,8 @@
-//! Texts off the wire: UTF-8 or GBK, with or without percent-encoding. Used by all
-//! dialects.
+//! Decoding of received texts: UTF-8 or GBK, with or without percent-encoding. Used by all dialects.
 //!
-//! Modules encode nothing, so a text is nearly always returned as it lies in the buffer. In GBK the
-//! second byte of a character is never one of `% & , / = ?`, so bytes may be split at those before they
-//! are read as text; it may be `\` or a letter.
+//! Modules encode nothing, so nearly every text is returned as a slice of the buffer. In GBK the second
+//! byte of a character is never one of `% & , / = ?`, so bytes may be split at those before they are
+//! decoded; it may be `\` or a letter.
 //!
 //! A few texts are valid in both encodings (`水` alone in GBK is `ˮ` in UTF-8); those are read as UTF-8.
 
@@ -19,7 +18,7 @@ use nom::{IResult, Parser};
 use super::gbk;
 
 /// Decodes valid `%XX` (anything else stays; `+` stays `+`), then reads the bytes as UTF-8, or as GBK
-/// where they are not UTF-8. Borrowed where nothing had to change.
+/// if they are not UTF-8. The result is borrowed if nothing had to change.
 pub fn decode(raw: &[u8]) -> Cow<'_, str> {
     match unescape(raw) {
         Cow::Borrowed(bytes) => read(bytes),
@@ -30,7 +29,7 @@ pub fn decode(raw: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// The same without `%XX`, for UDP and TCP, where a `%` is a `%`.
+/// Reads the bytes like [`decode`], but without `%XX`: for UDP and TCP, where a `%` stands for itself.
 pub fn read(raw: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(raw) {
         Ok(text) => Cow::Borrowed(text),
@@ -38,12 +37,12 @@ pub fn read(raw: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Are these bytes valid in one of the two encodings?
+/// Whether these bytes are valid in one of the two encodings.
 pub fn is_readable(raw: &[u8]) -> bool {
     std::str::from_utf8(raw).is_ok() || gbk::characters(raw).all(|character| character.is_some())
 }
 
-/// What is not GBK either becomes U+FFFD.
+/// Decodes GBK. Bytes that are not GBK either become U+FFFD.
 fn from_gbk(raw: &[u8]) -> String {
     gbk::characters(raw)
         .map(|character| character.unwrap_or(char::REPLACEMENT_CHARACTER))
@@ -52,7 +51,7 @@ fn from_gbk(raw: &[u8]) -> String {
 
 /// Decodes valid `%XX`.
 pub(super) fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
-    // The first look alone is what nearly every text gets.
+    // Most texts contain no `%`, so the search for it is the only work.
     if memchr(b'%', raw).is_none() || !raw.windows(3).any(|window| escape(window).is_ok()) {
         return Cow::Borrowed(raw);
     }
@@ -66,7 +65,7 @@ pub(super) fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(bytes)
 }
 
-/// `"%" HEXDIG HEXDIG`
+/// Parses `"%" HEXDIG HEXDIG`.
 fn escape(input: &[u8]) -> IResult<&[u8], u8> {
     preceded(char('%'), (hex_digit, hex_digit))
         .map(|(high, low)| high << 4 | low)

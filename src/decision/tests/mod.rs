@@ -1,4 +1,4 @@
-//! The tables of docs/decision.md, row by row, and what must hold for any question.
+//! Tests of the tables of docs/decision.md, row by row, and of what must hold for any question.
 
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ mod walk;
 const IMEI: &str = "862991443753386";
 const NOON: i64 = 1_795_435_200; // 2026-11-23T12:00:00Z
 
-/// A folder in memory: files with their kinds, and release.json files. A file's bytes are its path,
-/// as far as its content id goes; its size is 100,000 bytes.
+/// Builds the catalogue of a folder in memory: files with their kinds, and release.json files. Each
+/// file has a content id of its own and a size of 100,000 bytes.
 fn folder(files: &[(&str, PackageKind)], rules: &[(&str, &str)]) -> Catalog {
     let files = files.iter().enumerate().map(|(position, (path, kind))| {
         let mut id = [0; 32];
@@ -88,7 +88,7 @@ fn ask<'c>(catalog: &'c Catalog, check: &Check<'_>) -> Verdict<'c> {
     ask_at(catalog, check, NOON)
 }
 
-/// The path that is offered, or the refusal.
+/// Returns the path of the offered package, or the refusal.
 fn answer(verdict: Verdict<'_>) -> Result<&str, Refusal> {
     match verdict {
         Verdict::Offer(offer) => Ok(&offer.package.path),
@@ -139,7 +139,7 @@ proptest! {
         loop {
             let check = check("P_LuatOS-SoC_EC718P", &running);
             let Verdict::Offer(offer) = ask(&catalog, &check) else { break };
-            // A generic package on this platform holds the script alone: the core stays.
+            // A generic package on this platform contains only the script, so the core stays.
             let [core, ..] = check.running().unwrap().fields();
             let [first, second, third, ..] = offer.release.version.fields();
             let (a, c) = if cored { (second, third) } else { (first, third) };

@@ -1,4 +1,4 @@
-//! Which package fits: docs/decision.md "Package and core".
+//! Tests of the choice of the package that fits (docs/decision.md "Package and core").
 
 use super::*;
 
@@ -30,7 +30,7 @@ fn a_script_on_another_core_is_not_offered_to_a_module_that_has_it() {
         )],
     );
     assert_offer(&catalog, &check(NAME, "2008.1.3"), path);
-    // What it reports after that: its core has not moved.
+    // The check after that update reports an unchanged core.
     assert_no(&catalog, &check(NAME, "2008.1.4"), Refusal::NoPackage);
 }
 

@@ -1,4 +1,4 @@
-//! The rules of release.json, one by one.
+//! Tests of the rules of release.json, one by one.
 
 use super::*;
 
@@ -87,7 +87,7 @@ fn a_plain_from_is_compared_with_the_script_of_a_core_form() {
             "2011.1.2",
             Err(Refusal::NotThisDevice),
         ),
-        // The middle number counts where both say it.
+        // The middle number counts if both versions contain it.
         (r#"{"from": "2012.1.2"}"#, "2012.1.7.2", Ok(PATH)),
         (r#"{"from": "2012.1.1-2012.1.3"}"#, "2012.1.7.2", Ok(PATH)),
         (
@@ -209,7 +209,7 @@ fn rules_that_cannot_be_read_hold_their_release_back() {
     assert!(catalog.quarantined[0].text.contains("not JSON"));
 }
 
-/// Nothing of it is in the catalogue then, and still it is not "no such project".
+/// The catalogue contains nothing of this project, but the refusal is not "no such project".
 #[test]
 fn a_project_of_which_no_file_is_whole_has_no_package() {
     let found = ScanResult {

@@ -1,4 +1,4 @@
-//! Version order: docs/decision.md "Version order".
+//! Tests of the version order (docs/decision.md "Version order").
 
 use super::*;
 
@@ -69,7 +69,7 @@ fn the_newest_plain_release_is_the_one_that_luatos_takes_for_it() {
     );
 }
 
-// Case 20: libfota3 says the middle number, a release CORE.A.C does not.
+// Case 20: libfota3 reports the middle number, but a release CORE.A.C does not contain it.
 #[test]
 fn a_module_keeps_its_middle_number_where_the_release_names_none() {
     let path = "P_2046.001.001_LuatOS-SoC_EC718P.bin";

@@ -1,4 +1,4 @@
-//! Which release is reached: loop guard, fuse, downgrades, and the notes on all of it.
+//! Tests of the walk over the releases: loop guard, fuse, downgrades and their notes.
 
 use super::*;
 
@@ -64,7 +64,7 @@ fn a_release_that_the_fuse_paused_is_for_trials_alone() {
     let by_fuse = format!("{{\"paused\": \"{FUSE}3 of 9 devices came back\"}}");
     assert_eq!(asked(&by_fuse, &[], false), older);
     assert_eq!(asked(&by_fuse, &[], true), newest);
-    // A person's pause is for everybody.
+    // A pause that an operator wrote applies to all devices.
     for paused in ["true", "\"the fuse: has tripped\""] {
         let by_hand = format!("{{\"paused\": {paused}}}");
         assert_eq!(asked(&by_hand, &[], true), older);

@@ -1,8 +1,8 @@
-//! Access rules: which Host, origin and token a request needs. Checked before anything is looked up.
+//! Access rules: the Host, origin and token that a request needs. They are checked before anything is looked up.
 //!
-//! A listener on the loopback is reachable by every page in every browser on this machine (DNS rebinding,
-//! forms), by every local user, and through every proxy on this machine. Therefore the Host must be ours, a
-//! page of another site is refused by its browser's headers, and everything but the page's own files needs a
+//! A listener on the loopback is reachable by every page in every browser on this machine (DNS rebinding, forms), by
+//! every local user, and through every proxy on this machine. Therefore the Host must name this server, a request from
+//! a page of another site is refused by the headers that browsers send, and everything but the page's own files needs a
 //! token, on loopback too (docs/hazards.md 4 and 31).
 
 use std::cell::RefCell;
@@ -14,14 +14,14 @@ use sha2::{Digest, Sha256};
 use super::codec::StatusCode;
 use super::response::Response;
 
-/// What a request needs.
+/// The permission that a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
-    /// Nothing: the page's own files and the health of the server.
+    /// No permission: the page's own files and the health of the server.
     Public,
-    /// A token for reading.
+    /// A token that allows reading.
     Read,
-    /// A token for everything.
+    /// A token that allows everything.
     Write,
 }
 
@@ -38,25 +38,25 @@ pub struct Credentials<'r> {
     pub authorization: Option<&'r str>,
 }
 
-/// Why a request is refused.
+/// Reason why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
-    /// `Host` is no host.
+    /// `Host` is missing or not a host.
     BadHost,
-    /// `Host` is not one of ours.
+    /// `Host` does not name this server.
     NotOurs,
-    /// A page of another site asks through a browser.
+    /// A page of another site sends the request through a browser.
     OtherSite,
-    /// There is no token.
+    /// The request has no token.
     NoToken,
-    /// The token is not one of ours.
+    /// The token is not a token of this server.
     WrongToken,
-    /// A token for reading, for a request that changes something.
+    /// The token allows only reading, but the request changes something.
     ReadOnly,
 }
 
 impl Denied {
-    /// The response to the request.
+    /// Returns the response to the request.
     pub fn response(self) -> Response {
         let (status, sentence, challenge) = match self {
             Denied::BadHost => (StatusCode::BadRequest, "Host is missing or no host", ""),
@@ -96,23 +96,23 @@ impl Denied {
     }
 }
 
-/// The hash of a token: hashes have one length, so comparing them takes the same time for every token.
+/// The hash of a token. All hashes have one length, so a comparison takes the same time for every token.
 type TokenHash = [u8; 32];
 
 /// Name of the operator token in the log and in the list of changes.
 pub const OPERATOR_NAME: &str = "operator";
 
-/// Name of the read token.
+/// Name of the read token in the log and in the list of changes.
 pub const READ_NAME: &str = "read";
 
 /// A token of the file `operator-tokens`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedToken {
-    /// The name of who uses it.
+    /// The name of the person who uses the token.
     pub name: String,
-    /// The text of `Authorization: Bearer TEXT`.
+    /// The text after `Bearer` in `Authorization: Bearer TEXT`.
     pub text: String,
-    /// It only reads.
+    /// Whether the token only reads.
     pub is_reader: bool,
 }
 
@@ -120,7 +120,7 @@ pub struct NamedToken {
 struct KnownToken {
     name: Rc<str>,
     hash: TokenHash,
-    /// It only reads.
+    /// Whether the token only reads.
     is_reader: bool,
 }
 
@@ -138,26 +138,26 @@ impl KnownToken {
 pub struct Access {
     /// The operator token and the read token.
     own: Vec<KnownToken>,
-    /// Those of the file `operator-tokens`.
+    /// The tokens of the file `operator-tokens`.
     named: RefCell<Vec<KnownToken>>,
     /// The hosts of `--operator-host`.
     names: Vec<Authority>,
-    /// Only this machine can connect.
+    /// Whether only this machine can connect.
     is_loopback: bool,
     port: u16,
 }
 
-/// How a host names this server.
+/// Kinds of hosts that name this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HostKind {
-    /// As this machine itself, with our port.
+    /// The local machine (localhost or a loopback address); a port must be that of the listener.
     Local,
-    /// By an address of ours, or by the name of a proxy.
+    /// An address of this machine, or a host of `--operator-host`, such as the name of a proxy.
     Named,
 }
 
 impl Access {
-    /// The rules of the listener at `address`. `names`: accepted hosts besides the local ones.
+    /// Creates the rules of the listener at `address`. `names`: accepted hosts besides the local ones.
     pub fn new(
         operator: &str,
         read: Option<&str>,
@@ -190,7 +190,7 @@ impl Access {
         *self.named.borrow_mut() = known.collect();
     }
 
-    /// Decides about a request. Returns the name of its token; empty, if it needs none.
+    /// Decides whether a request is allowed. Returns the name of the request's token; empty if the request needs none.
     pub fn judge(
         &self,
         permission: Permission,
@@ -209,7 +209,7 @@ impl Access {
         let token = credentials.authorization.ok_or(Denied::NoToken)?;
         let token = bearer(token).ok_or(Denied::WrongToken)?;
         let named = self.named.borrow();
-        // All are compared, whatever one comparison says.
+        // All tokens are compared, even after a match, so that the time does not depend on the token.
         let found = self
             .own
             .iter()
@@ -227,7 +227,7 @@ impl Access {
         }
     }
 
-    /// How `host` names this server; `None` if it does not.
+    /// Returns the kind of `host`; `None` if it does not name this server.
     fn kind_of(&self, host: &Authority) -> Option<HostKind> {
         let is_local = match host.address {
             Some(address) => address.is_loopback(),
@@ -237,13 +237,13 @@ impl Access {
         if is_local && is_our_port {
             return Some(HostKind::Local);
         }
-        // An address cannot be rebound to this server as a name can.
+        // DNS rebinding can direct a name to this server, but not an address.
         let is_our_address = host.address.is_some() && is_our_port && !self.is_loopback;
         let is_named = self.names.iter().any(|name| name.covers(host));
         (is_named || is_our_address).then_some(HostKind::Named)
     }
 
-    /// Whether this is the origin of our own page under this host.
+    /// Whether `origin` is the origin of this server's page under this host.
     fn is_own(&self, origin: &str, host: &Authority) -> bool {
         let (authority, default) = match origin.split_once("://") {
             Some(("http", authority)) => (authority, 80),
@@ -255,14 +255,14 @@ impl Access {
         };
         match self.kind_of(&origin) {
             Some(HostKind::Local) => origin.port.unwrap_or(default) == self.port,
-            // A proxy has a port of its own.
+            // A proxy may use another port than the listener.
             Some(HostKind::Named) => origin.port.is_none() || origin == *host,
             None => false,
         }
     }
 }
 
-/// The hash of the token in `Bearer TOKEN` (RFC 6750 section 2.1).
+/// Returns the hash of the token in `Bearer TOKEN` (RFC 6750 section 2.1).
 fn bearer(authorization: &str) -> Option<TokenHash> {
     let (scheme, token) = authorization.split_once(' ')?;
     let is_bearer = scheme.eq_ignore_ascii_case("bearer");
@@ -279,7 +279,7 @@ fn is_same(one: &TokenHash, other: &TokenHash) -> bool {
 /// `host[:port]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Authority {
-    /// In lower case; of an IPv6 address the part between the brackets.
+    /// The host in lower case, without the brackets of an IPv6 address.
     name: String,
     /// The address, if `name` is one.
     address: Option<IpAddr>,
@@ -287,7 +287,7 @@ struct Authority {
 }
 
 impl Authority {
-    /// Accepts letters, digits, `-`, `.`, `_`, or an address.
+    /// Parses a host of letters, digits, `-`, `.`, `_`, or an address.
     fn parse(text: &str) -> Option<Authority> {
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) if !port.contains(']') => (host, Some(port)),
@@ -318,13 +318,13 @@ impl Authority {
         })
     }
 
-    /// Whether this is `host`, with its port or without one.
+    /// Whether this authority matches `host`, with the same port or without one.
     fn covers(&self, host: &Authority) -> bool {
         self.name == host.name && (self.port.is_none() || self.port == host.port)
     }
 }
 
-/// Whether this is a token that fits in a header and is not guessed at once.
+/// Whether a text is a token that fits in a header and is not easy to guess.
 pub fn is_token(text: &str) -> bool {
     (8..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

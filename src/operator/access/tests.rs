@@ -18,7 +18,7 @@ fn public() -> Access {
     Access::new(TOKEN, None, &[], "0.0.0.0:8081".parse().unwrap())
 }
 
-/// The judgement without the name.
+/// Returns the decision without the name of the token.
 fn judged(access: &Access, permission: Permission, of: &Credentials<'_>) -> Result<(), Denied> {
     access.judge(permission, of).map(drop)
 }
@@ -105,7 +105,7 @@ fn all_but_the_page_needs_a_token_and_changes_need_the_operators() {
         let judged = judged(&local(), permission, &credentials);
         assert_eq!(judged, answer, "{permission:?} {credentials:?}");
     }
-    // Without a read token there is none that an empty one could match.
+    // Without a read token, an empty token matches nothing.
     let empty = Credentials {
         authorization: Some("Bearer "),
         ..at("localhost:8081")
@@ -250,7 +250,7 @@ fn each_token_has_its_name_and_a_reader_changes_nothing() {
         let answer = answer.map(str::to_owned);
         assert_eq!(judge(permission, token), answer, "{permission:?} {token}");
     }
-    // One that is taken out of the file is not valid any more.
+    // A token that was removed from the file is not valid any more.
     access.set_named(&[named("bob", bob, false)]);
     assert_eq!(judge(Write, alice), Err(Denied::WrongToken));
     assert_eq!(judge(Write, bob), Ok("bob".to_owned()));

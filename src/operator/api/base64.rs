@@ -1,6 +1,6 @@
-//! Base64 (RFC 4648 section 4), read.
+//! A decoder of base64 (RFC 4648 section 4).
 
-/// The bytes; `None` if it is not base64. The padding may be missing.
+/// Decodes a text; `None` if it is not base64. The padding may be missing.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=');
     if text.len().saturating_sub(digits.len()) > 2 || digits.len() % 4 == 1 {
@@ -12,7 +12,7 @@ pub fn decode(text: &str) -> Option<Vec<u8>> {
         for &digit in group {
             bits = bits << 6 | value(digit)?;
         }
-        // A short group at the end: as if the rest were zeros.
+        // A short group at the end is decoded as if zeros followed.
         let missing = 4_usize.saturating_sub(group.len());
         for _ in 0..missing {
             bits <<= 6;

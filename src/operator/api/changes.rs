@@ -25,7 +25,7 @@ pub(super) fn get(context: &OperatorContext) -> Response {
     Response::json(&json!({"changes": changes.collect::<Value>()}))
 }
 
-/// A text, or `null` if it is empty.
+/// Returns a text; `None`, shown as `null`, if it is empty.
 pub(super) fn known(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }

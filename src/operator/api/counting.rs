@@ -1,4 +1,4 @@
-//! Numbers that depend on the decision about each device of a project.
+//! Counts of devices that depend on the decision about each device of a project.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -15,25 +15,26 @@ use crate::fleet::devices::{CheckWithoutId, ProjectDevice};
 use crate::operator::context::OperatorContext;
 use crate::operator::slice::Slice;
 
-/// Slots of devices that are looked at between two looks at the clock.
+/// Number of device slots that are visited between two reads of the clock.
 const BATCH: u32 = 128;
 
-/// Devices that are decided about between two looks at the clock.
+/// Number of devices that are decided about between two reads of the clock.
 const DECISIONS: usize = 16;
 
-/// Nodes of all trees together, at most about 200 bytes each with their results. Without room for more, each further device is
-/// decided about on its own.
+/// Maximum number of nodes of all trees, of about 200 bytes each with their results. At the maximum, each further
+/// device is decided about individually.
 const NODES: usize = 65_536;
 
-/// Reasons that are told apart.
+/// Maximum number of reasons that are counted separately.
 const REASONS: usize = 20;
 
-/// Decides about each remembered device of a project, and calls `count` with each result and the number of devices that
-/// have it, perhaps several times with the same. Other tasks run in between, so that no check of a module waits for it.
+/// Decides about each recorded device of a project, and calls `count` with each result and the number of devices that
+/// have it, perhaps several times with the same result. Other tasks run in between, so that no check of a module waits.
 ///
-/// `decide`: decides with the log about the check of a device, of which this is known. It must be pure: its result may
-/// depend on nothing but the check without the id and what the decision logs. Then devices that send the same check but
-/// for the id, and of which the same facts are true, get the same result, and it is called for the first of them alone.
+/// `decide` decides on the check of a device with this record, and logs the facts that it uses. It must be pure: its
+/// result may depend only on the check without the id and on the logged facts. Devices whose checks differ only in the
+/// id, and for which the same facts are true, then get the same result, and `decide` is called only for the first of
+/// them.
 pub(super) async fn each_result<'c, T>(
     context: &OperatorContext,
     catalog: &Catalog,
@@ -45,12 +46,13 @@ pub(super) async fn each_result<'c, T>(
     each_result_in(known, context, (catalog, project), decide, count).await;
 }
 
-/// What a decision depends on besides the device. A copy, so that it is the same for all devices of a walk.
+/// The input of a decision besides the check and the record of the device. A copy, so that it is the same for all
+/// devices of a walk.
 #[derive(Clone)]
 pub(super) struct Circumstances<'c> {
     /// The catalogue.
     pub catalog: &'c Catalog,
-    /// What the fuse has paused.
+    /// The releases that the fuse has paused.
     pub fused: Vec<Fused>,
     /// The stages that contents have reached.
     pub reached: Vec<Reached>,
@@ -59,7 +61,7 @@ pub(super) struct Circumstances<'c> {
 }
 
 impl<'c> Circumstances<'c> {
-    /// Those of now, but for the catalogue and the time.
+    /// Creates the current circumstances, with the given catalogue and time.
     pub fn new(context: &OperatorContext, catalog: &'c Catalog, unix: i64) -> Circumstances<'c> {
         let fleet = context.fleet.borrow();
         Circumstances {
@@ -70,7 +72,7 @@ impl<'c> Circumstances<'c> {
         }
     }
 
-    /// Decides about a device of which this is known.
+    /// Decides on a check of a device with this record.
     pub fn decide(&self, check: &Check<'_>, known: Known<'_>, log: &FactLog<'c>) -> Verdict<'c> {
         let question = Question {
             catalog: self.catalog,
@@ -127,12 +129,12 @@ async fn each_result_in<'c, T>(
 /// Results of decisions, each with the number of devices that have it.
 struct KnownResults<'c, T> {
     trees: HashMap<CheckWithoutId, ResultTree<'c>>,
-    /// Nodes for which there is room.
+    /// Number of nodes for which there is room.
     left: usize,
     results: Vec<(T, usize)>,
 }
 
-/// Results for devices that send the same check but for the id.
+/// Results for devices whose checks differ only in the id.
 struct ResultTree<'c> {
     /// The project that the check asks for.
     project: Box<str>,
@@ -140,7 +142,7 @@ struct ResultTree<'c> {
 }
 
 impl<'c, T> KnownResults<'c, T> {
-    /// None, with room for this many nodes of trees.
+    /// Creates an empty set with room for this many nodes of trees.
     fn new(left: usize) -> KnownResults<'c, T> {
         KnownResults {
             trees: HashMap::new(),
@@ -149,7 +151,7 @@ impl<'c, T> KnownResults<'c, T> {
         }
     }
 
-    /// Counts a device with the others that have its result. Returns `false` if that is not known.
+    /// Counts a device with the others that have the same result. Returns `false` if its result is not known.
     fn add(&mut self, fleet: &Fleet, device: &ProjectDevice<'_>, now: Instant) -> bool {
         let Some(ResultTree { project, tree }) = self.trees.get(&device.check_without_id()) else {
             return false;
@@ -174,7 +176,7 @@ impl<'c, T> KnownResults<'c, T> {
         true
     }
 
-    /// Takes over the result for a device. Returns it if there is no room.
+    /// Stores the result for a device. Returns the result if there is no room.
     fn learn(
         &mut self,
         device: &ProjectDevice<'_>,
@@ -193,22 +195,22 @@ impl<'c, T> KnownResults<'c, T> {
         let before = known.tree.len();
         known.tree.add(log, number);
         let more = known.tree.len().saturating_sub(before);
-        // The result counts as one, too: that of a check that none sent before adds no node.
+        // A result counts as a node too, because the result of a check without facts adds no node.
         self.left = self.left.saturating_sub(more.saturating_add(1));
         self.results.push((result, 1));
         None
     }
 }
 
-/// Devices that are not offered something, by the reason.
+/// The devices that are not offered a release or file, by reason.
 #[derive(Default)]
 pub(super) struct Reasons(BTreeMap<String, Refused>);
 
-/// The devices that are not offered something for one reason.
+/// The devices that are not offered a release or file for one reason.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Refused {
     pub devices: usize,
-    /// No rule of a person excludes the devices: that may be a mistake.
+    /// Whether no rule that a person wrote excludes the devices, so that the cause may be a mistake.
     pub is_doubtful: bool,
 }
 
@@ -230,7 +232,7 @@ impl Reasons {
         refused.is_doubtful |= is_doubtful;
     }
 
-    /// The reasons, that of most devices first; at most [`REASONS`], and last the other ones together.
+    /// Returns the reasons, the one with most devices first: at most [`REASONS`], and then all others as one.
     pub fn by_devices(&self) -> Vec<(&str, Refused)> {
         let reasons = self.0.iter();
         let mut reasons: Vec<_> = reasons
@@ -249,7 +251,7 @@ impl Reasons {
         reasons
     }
 
-    /// The same for the API.
+    /// Returns the reasons for the API.
     pub fn shown(&self) -> Value {
         let reasons = self.by_devices().into_iter();
         reasons
@@ -304,7 +306,7 @@ mod tests {
         r#"{"project_key": "k"}"#,
     ];
 
-    /// Three releases with these rules, and a group of ten devices.
+    /// Builds the catalogue of three releases with these rules, and a group of ten devices.
     fn catalogue(rules: [usize; 3]) -> Catalog {
         let path = |at: usize, name: &str| format!("P/{}/{name}", ["1.5.0", "2.0.0", "3.0.0"][at]);
         let file = |at| sample::file(&path(at, "u.bin"), at as u8 + 1, PackageKind::Generic, SIZE);
@@ -327,12 +329,13 @@ mod tests {
         (862_991_400_000_000 + number).to_string()
     }
 
-    /// A device, its version, name and number of further visits.
+    /// A device: number, indexes of its version and name, and number of further visits.
     type Asks = (u64, usize, usize, u32);
 
-    /// A fleet of devices that asked for days. Some have a file that they may not run yet, some got one again and again.
+    /// Creates a fleet of devices that sent checks for days. Some have a file that they may not run yet, some received
+    /// one repeatedly.
     fn fleet(catalog: &Catalog, devices: &[Asks], now: Instant) -> Fleet {
-        // No limit ends in the seconds that the test takes.
+        // No time limit expires during the seconds that the test takes.
         let ago = |seconds| now - Duration::from_secs(137 + seconds);
         let mut fleet = Fleet::new(FleetSettings::default(), ago(4 * 86_400));
         fleet.catalog(catalog, ago(4 * 86_400));

@@ -28,10 +28,11 @@ const STATES: &str = "state must be offered, downloading, delivered, confirmed, 
 const SORTS: &str = "sort must be id, project, version, platform, state, first_seen or last_seen, with a - in front \
      for the opposite order";
 
-/// Devices that are shown between two looks at the clock.
+/// Number of devices that are shown between two reads of the clock.
 const BATCH: usize = 4;
 
-/// `?search=&imei=&project=&version=&platform=&to=&state=&held=1&sort=&after=&limit=`, or with `format=` the whole list
+/// Returns a page of devices (`?search=&imei=&project=&version=&platform=&to=&state=&held=1&sort=&after=&limit=`), or
+/// the whole list (`format=`).
 pub(super) async fn list(context: &OperatorContext, head: &RequestHead) -> ApiResult {
     let filter = filter(context, head)?;
     if let Some(format) = super::format(head)? {
@@ -89,7 +90,7 @@ fn filter(context: &OperatorContext, head: &RequestHead) -> ApiResult<Filter> {
     })
 }
 
-/// `-last_seen`
+/// Parses an order such as `-last_seen`. Returns the column, and whether the order is descending.
 fn order_of(text: &str) -> Option<(DeviceColumn, bool)> {
     let column = text.strip_prefix('-');
     let is_descending = column.is_some();
@@ -99,7 +100,7 @@ fn order_of(text: &str) -> Option<(DeviceColumn, bool)> {
     ))
 }
 
-/// The end of a page as the API says it: the key in hexadecimal digits without the zeros at its end, and the slot.
+/// Encodes the end of a page for the API: the key in hexadecimal digits without trailing zeros, and the slot.
 fn place_text((key, slot): DevicePlace) -> String {
     let mut text = String::new();
     for byte in key {
@@ -123,7 +124,7 @@ fn place_of(text: &str) -> Option<DevicePlace> {
     Some((key, slot.parse().ok()?))
 }
 
-/// One device with its last steps and what it would get now; with `format=` the steps alone.
+/// Returns one device with its last steps and the current decision on its check; with `format=` only the steps.
 pub(super) async fn get(context: &OperatorContext, head: &RequestHead, id: &str) -> ApiResult {
     let id = DeviceId::parse(id).ok_or_else(unknown)?;
     let (view, own) = {
@@ -160,7 +161,7 @@ pub(super) async fn get(context: &OperatorContext, head: &RequestHead, id: &str)
     Ok(Response::json(&shown))
 }
 
-/// Clears the hold of the loop guard.
+/// Clears the hold of the loop guard on a device.
 pub(super) fn clear_hold(context: &OperatorContext, id: &str) -> ApiResult {
     let device = DeviceId::parse(id).ok_or_else(unknown)?;
     let now = Instant::now();
@@ -188,7 +189,7 @@ mod tests {
     use crate::fleet::{Fleet, FleetSettings};
     use crate::operator::head;
 
-    /// The operator's side of a server that knows this many devices.
+    /// Creates the context of a server that knows this many devices.
     fn context(devices: u64) -> OperatorContext {
         let now = Instant::now();
         let mut fleet = Fleet::new(FleetSettings::default(), now);

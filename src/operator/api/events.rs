@@ -1,5 +1,5 @@
-//! `GET /api/v1/events`: a stream of events (`text/event-stream`, HTML Living Standard 9.2). Read with fetch, because
-//! an EventSource cannot send a token.
+//! `GET /api/v1/events`: a stream of events (`text/event-stream`, HTML Living Standard 9.2). The page reads it with
+//! fetch, because an EventSource cannot send a token.
 
 use std::convert::Infallible;
 use std::io;
@@ -19,10 +19,10 @@ use crate::operator::head::RequestHead;
 use crate::operator::response::{ApiResult, Response, ResponseBody, rfc3339};
 use crate::operator::stream::{end_pieces, receive, send_piece};
 
-/// The interval of comments that keep proxies from ending a quiet stream.
+/// Interval of the comments that keep proxies from closing a quiet stream.
 const PING: Duration = Duration::from_secs(15);
 
-/// A stream of the events from now on.
+/// Opens a stream of the events from now on. Fails if too many streams are open.
 pub(super) fn subscribe(context: &OperatorContext, head: &RequestHead) -> ApiResult {
     if head.head_only() {
         let response = Response::problem(StatusCode::MethodNotAllowed, "this path takes GET");
@@ -36,18 +36,18 @@ pub(super) fn subscribe(context: &OperatorContext, head: &RequestHead) -> ApiRes
         body: ResponseBody::Events(events),
         ..Response::ok("text/event-stream", "")
     };
-    // nginx would collect events otherwise.
+    // Otherwise nginx would buffer the events.
     Ok(response.with("x-accel-buffering", "no"))
 }
 
-/// Sends events until the client has gone or `stopped` is closed. `is_http10`: without chunks.
+/// Sends events until the client has disconnected or `stopped` is closed. `is_http10`: do not use chunks.
 pub(in crate::operator) async fn send_events(
     stream: &Async<TcpStream>,
     events: Receiver<Rc<Event>>,
     is_http10: bool,
     stopped: &Receiver<Infallible>,
 ) -> io::Result<()> {
-    // A first comment tells that the stream stands.
+    // A first comment tells the client that the stream is open.
     let mut next = Some(": hello\n\n".to_owned());
     while let Some(text) = next {
         send_piece(stream, &text, is_http10).await?;
@@ -57,7 +57,7 @@ pub(in crate::operator) async fn send_events(
             Timer::after(PING).await;
             Ok(Some(": ping\n\n".to_owned()))
         };
-        // Data after the request breaks the protocol, and ends the stream like a close.
+        // Data after the request violates the protocol, and ends the stream like a close.
         let gone = async {
             receive(stream, &mut [0; 512]).await?;
             Err(io::ErrorKind::ConnectionAborted.into())
@@ -71,7 +71,7 @@ pub(in crate::operator) async fn send_events(
     end_pieces(stream, is_http10).await
 }
 
-/// An event in the form of the stream. JSON contains no line feeds.
+/// Encodes an event for the stream. JSON contains no line feeds.
 fn event_text(event: &Event) -> String {
     let (name, data) = match event {
         Event::Check {

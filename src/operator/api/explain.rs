@@ -1,4 +1,4 @@
-//! `POST /api/v1/explain`: the output of `luat-ota explain` with what the server remembers of the device.
+//! `POST /api/v1/explain`: the output of `luat-ota explain`, with the server's record of the device.
 
 use std::time::Instant;
 
@@ -21,7 +21,7 @@ pub(super) async fn post(context: &OperatorContext, body: &mut RequestBody<'_>) 
     Ok(Response::json(&explanation(context, check).await))
 }
 
-/// The check that a body describes, by a request or by its parts.
+/// Builds the check that a body describes, by a request or by its parts. The error is a sentence.
 fn check(body: &Map<String, Value>) -> Result<Check<'_>, String> {
     let text = |key: &str| match body.get(key) {
         None | Some(Value::Null) => Ok(None),
@@ -67,7 +67,7 @@ fn check(body: &Map<String, Value>) -> Result<Check<'_>, String> {
 
 const CORE: &str = "core_version must be a number";
 
-/// What a check would get now, with what is known of its device.
+/// Returns the current decision on a check, with the record of its device.
 pub(super) async fn explanation(context: &OperatorContext, mut check: Check<'_>) -> Value {
     let catalog = (context.catalog)();
     check.complete(&catalog);
@@ -78,7 +78,7 @@ pub(super) async fn explanation(context: &OperatorContext, mut check: Check<'_>)
     let explanation = explain(&catalog, known, &check, unix_now());
     let project = catalog.project(check.project());
     let stages = project.map(|project| fleet.stage_texts(project, Instant::now(), unix_now()));
-    // The reason why the same check may get another answer later.
+    // The reason why the same check may get another reply later.
     let unknown = fleet.unknown_after(&established, check.project());
     let remarks = stages.into_iter().flatten().chain(unknown);
     export::explanation(&explanation, remarks)

@@ -18,24 +18,24 @@ use crate::operator::response::{ExportedList, ListExport};
 use crate::operator::slice::Slice;
 use crate::operator::stream::{end_pieces, send_piece};
 
-/// Devices that are added between two looks at the clock.
+/// Number of devices that are added between two reads of the clock.
 const DEVICES: usize = 4;
 
-/// Samples that are added between two looks at the clock.
+/// Number of samples that are added between two reads of the clock.
 const SAMPLES: usize = 16;
 
-/// Bytes from which on a piece is sent.
+/// Number of bytes at which a piece is sent.
 const PIECE: usize = 16 * 1024;
 
 impl ListExport {
-    /// Sends the list, after the head. `is_http10`: without chunks.
+    /// Sends the list, after the head. `is_http10`: do not use chunks.
     pub(in crate::operator) async fn send(
         mut self,
         context: &OperatorContext,
         stream: &Async<TcpStream>,
         is_http10: bool,
     ) -> io::Result<()> {
-        // One catalogue for all pieces: the places of its releases do not change.
+        // All pieces use one catalogue, so that the indexes of its releases do not change.
         let catalog = (context.catalog)();
         let mut text = String::new();
         self.rows.begin(&mut text);
@@ -78,7 +78,7 @@ impl ListExport {
         end_pieces(stream, is_http10).await
     }
 
-    /// Adds the rows of one piece, from a place on; returns the place of the next one.
+    /// Adds the rows of one piece, starting at the index `from`; returns the index of the next row.
     async fn add(
         &mut self,
         context: &OperatorContext,
@@ -108,7 +108,7 @@ impl ListExport {
                 let page: Vec<_> = releases.skip(from as usize).take(releases::BATCH).collect();
                 let row = |row: &Value| self.rows.row(text, row);
                 let shown = releases::show(context, &page, established, slice, row).await;
-                // The head has been sent: only the connection's end can tell.
+                // The head has been sent, so only the end of the connection can report the error.
                 shown.map_err(|_| io::ErrorKind::Other)?;
                 let is_last = page.len() < releases::BATCH;
                 Ok((!is_last).then_some(from.saturating_add(releases::BATCH as u32)))

@@ -20,7 +20,7 @@ use crate::operator::histories::{
 use crate::operator::response::{ApiResult, ExportedList, JSON, ListExport, Response};
 use crate::operator::slice::{SLOTS, Slice};
 
-/// The counts of one release; with `format=csv` as CSV.
+/// Returns the counts of one release; with `format=csv` as CSV.
 pub(super) async fn of_release(
     context: &OperatorContext,
     head: &RequestHead,
@@ -69,7 +69,7 @@ pub(super) async fn of_release(
     Ok(Response::ok(JSON, text))
 }
 
-/// The counts of a release over time, and now.
+/// Returns the counts of a release over time, and the current ones.
 fn samples(fleet: &Fleet, project: &str, version: &str) -> (Vec<ReleaseSample>, ReleaseSample) {
     let key = fleet.version_key(project, version);
     let mut samples = Vec::new();
@@ -95,8 +95,8 @@ fn samples(fleet: &Fleet, project: &str, version: &str) -> (Vec<ReleaseSample>, 
     (samples, now)
 }
 
-/// `?project=&after=&limit=`, or with `format=` all: the versions that devices run or ran. All have their counts at the
-/// same times.
+/// Returns a page of the versions that devices run or ran (`?project=&after=&limit=`), or all of them (`format=`). All
+/// versions have their counts at the same times.
 pub(super) async fn versions(context: &OperatorContext, head: &RequestHead) -> ApiResult {
     let format = super::format(head)?;
     let limit = super::limit(head)?;
@@ -153,7 +153,7 @@ pub(super) async fn versions(context: &OperatorContext, head: &RequestHead) -> A
     Ok(Response::ok(JSON, text))
 }
 
-/// All of them, by project and version.
+/// Returns the rows of all versions, sorted by project and version.
 fn all_versions(fleet: &Fleet, devices: HashMap<VersionKey, u32>) -> Vec<VersionRow> {
     let rows = devices.into_iter().filter_map(|(key, devices)| {
         Some(VersionRow {

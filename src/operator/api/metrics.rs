@@ -1,5 +1,5 @@
-//! `GET /metrics` in Prometheus's text format (exposition format 0.0.4). No label contains the words of a device:
-//! projects and versions are those of the folder, verdicts and results are fixed lists.
+//! `GET /metrics` in the text format of Prometheus (exposition format 0.0.4). No label contains text from a device:
+//! projects and versions are those of the folder, and verdicts and results are fixed lists.
 
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering;
@@ -19,7 +19,7 @@ use crate::operator::slice::Slice;
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// All metrics.
+/// Returns all metrics.
 pub(super) async fn get(context: &OperatorContext) -> Response {
     let catalog = (context.catalog)();
     let public_side = (context.public_side)();
@@ -46,7 +46,7 @@ pub(super) async fn get(context: &OperatorContext) -> Response {
     Response::ok(CONTENT_TYPE, text.text)
 }
 
-/// The metrics of catalogue and fleet but those of releases. `running`: downloads.
+/// Returns the metrics of the catalogue and the fleet, except those of releases. `running`: number of downloads.
 fn fleet_metrics(catalog: &Catalog, fleet: &Fleet, running: usize) -> MetricsText {
     let mut text = MetricsText::default();
     let tally = &fleet.tally;
@@ -147,7 +147,7 @@ fn fleet_metrics(catalog: &Catalog, fleet: &Fleet, running: usize) -> MetricsTex
     text
 }
 
-/// The metrics of releases; without zeros, because a folder may have ten thousand releases.
+/// Adds the metrics of releases, without zeros, because a folder may have ten thousand releases.
 async fn releases(text: &mut MetricsText, context: &OperatorContext, catalog: &Catalog) {
     let mut slice = Slice::begin();
     text.gauge(
@@ -221,7 +221,7 @@ fn labels<'a>(
     ]
 }
 
-/// Resident memory in bytes, if there is a /proc.
+/// Returns the resident memory in bytes, if there is a /proc.
 fn resident_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let mut lines = status.lines();
@@ -230,7 +230,7 @@ fn resident_memory() -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// Metrics as text. Writing to a String cannot fail.
+/// Writer of metrics as text. Writing to a String cannot fail.
 #[derive(Default)]
 struct MetricsText {
     text: String,
@@ -257,7 +257,7 @@ impl MetricsText {
         );
     }
 
-    /// A sample of the current metric.
+    /// Adds a sample of the current metric.
     fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
         let labels = labels.iter();
         let labels = labels.map(|(label, text)| format!("{label}=\"{}\"", escaped(text)));
@@ -269,7 +269,7 @@ impl MetricsText {
         };
     }
 
-    /// A gauge of the process, without our prefix.
+    /// Adds a gauge of the process, without the prefix of this program.
     fn process(&mut self, name: &str, help: &str, value: impl Display) {
         let _ = writeln!(
             self.text,
@@ -278,7 +278,7 @@ impl MetricsText {
     }
 }
 
-/// The value of a label.
+/// Escapes the value of a label.
 fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\\\").replace('"', "\\\"");
     text.replace('\n', "\\n")

@@ -1,5 +1,5 @@
-//! The responses of the routes: JSON, lists also as CSV, errors as problems (RFC 9457), times as RFC 3339 in UTC, `null` for what is
-//! unknown. `openapi.json` describes them, and a test compares every response with it.
+//! The responses of the routes: JSON, lists also as CSV, errors as problems (RFC 9457), times as RFC 3339 in UTC,
+//! `null` for unknown values. `openapi.json` describes them, and a test compares every response with it.
 
 mod base64;
 mod changes;
@@ -38,13 +38,13 @@ use crate::os::fs::Folder;
 /// The description of the API.
 const OPENAPI: &[u8] = include_bytes!("../openapi.json");
 
-/// The longest JSON body, in bytes.
+/// Length of the longest JSON body, in bytes.
 const LONGEST: usize = 64 * 1024;
 
-/// The most entries of a page.
+/// Maximum number of entries on a page.
 const MOST: usize = 500;
 
-/// The response to an allowed request.
+/// Returns the response to an allowed request.
 pub async fn answer(
     context: &OperatorContext,
     head: &RequestHead,
@@ -81,7 +81,7 @@ pub async fn answer(
         #[cfg(feature = "pack")]
         OperatorRoute::Pack(name) => {
             let made = pack::post(context, head, name, body).await;
-            // It is sent, and not kept.
+            // The package is sent and not stored.
             made.map(|response| response.with_effect(Effect::Nothing))
         }
         #[cfg(not(feature = "pack"))]
@@ -96,12 +96,12 @@ pub async fn answer(
     }
 }
 
-/// The response to an unknown path.
+/// Returns the response to an unknown path.
 pub fn not_found() -> Response {
     Response::problem(StatusCode::NotFound, "there is nothing at this path")
 }
 
-/// Whether the firmware folder can be read: it may be a removed disk.
+/// Checks that the firmware folder can be read: it may be on a disk that was removed.
 async fn ready(context: &OperatorContext) -> ApiResult {
     let folder = context.folder.clone();
     match unblock(move || Folder::open(&folder).is_ok()).await? {
@@ -110,7 +110,7 @@ async fn ready(context: &OperatorContext) -> ApiResult {
     }
 }
 
-/// The JSON object of a body; an empty body is an empty object.
+/// Reads the JSON object of a body; an empty body is an empty object.
 async fn json_object(body: &mut RequestBody<'_>) -> ApiResult<Map<String, Value>> {
     let bytes = body.all(LONGEST).await?;
     if bytes.trim_ascii().is_empty() {
@@ -125,7 +125,7 @@ async fn json_object(body: &mut RequestBody<'_>) -> ApiResult<Map<String, Value>
     }
 }
 
-/// `limit` of the query: the entries of a page, by default 100.
+/// Parses `limit` of the query: the number of entries on a page, by default 100.
 fn limit(head: &RequestHead) -> ApiResult<usize> {
     let Some(text) = head.target.query("limit") else {
         return Ok(100);
@@ -138,7 +138,7 @@ fn limit(head: &RequestHead) -> ApiResult<usize> {
     }
 }
 
-/// The format of a whole list, by `format` in the query or `Accept`; `None`: a page is asked for.
+/// Returns the format of an export, from `format` in the query or `Accept`; `None` if the request is for a page.
 fn format(head: &RequestHead) -> ApiResult<Option<ExportFormat>> {
     let wants_csv = |accepted: &str| {
         let mut kinds = accepted.split([',', ';']).map(str::trim);
@@ -162,7 +162,7 @@ fn format(head: &RequestHead) -> ApiResult<Option<ExportFormat>> {
     }
 }
 
-/// `after` of the query, read by `parse`: the end of the page before.
+/// Parses `after` of the query with `parse`: the end of the previous page.
 fn after<'h, T>(
     head: &'h RequestHead,
     parse: impl FnOnce(&'h str) -> Option<T>,

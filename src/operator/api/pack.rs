@@ -1,7 +1,7 @@
 //! `POST /api/v1/pack/…`: the package of the scripts in a `.soc` file, as `luat-ota pack` makes it.
 //!
-//! Nothing is kept. The body goes piece by piece to a thread that writes it into a file without a name, and makes the
-//! package of it: neither waiting for the disk nor compressing delays a check.
+//! Nothing is stored. The body goes piece by piece to a thread, which writes it to an unnamed file and makes the
+//! package from that file. So neither waiting for the disk nor compressing delays a check.
 
 use std::fs::File;
 use std::io::{self, BufReader, Seek, Write};
@@ -21,23 +21,23 @@ use crate::operator::response::{ApiResult, Response, etag};
 use crate::os::fs::{free_bytes, unnamed_file};
 use crate::pack::{self, PackError, Plan, PlanOptions, luadb, soc::Soc};
 
-/// The largest `.soc` file, in bytes.
+/// Size of the largest `.soc` file, in bytes.
 const LARGEST: u64 = 64 << 20;
 
-/// Pieces that wait to be written.
+/// Maximum number of pieces that wait to be written.
 const QUEUE: usize = 4;
 
-/// Left free on the file system of the temporary file, in bytes.
+/// Space that is left free on the file system of the temporary file, in bytes.
 const LEAVE_FREE: u64 = 1 << 20;
 
-/// A package that was made.
+/// A finished package.
 struct BuiltPackage {
     file_name: String,
     content: ContentId,
     bytes: Vec<u8>,
 }
 
-/// Why there is none.
+/// Reason for which no package was made.
 enum BuildError {
     /// The body ended early.
     Cut,
@@ -47,8 +47,8 @@ enum BuildError {
     Unusable(PackError),
 }
 
-/// Makes a package. `name`: of the `.soc` file. The query may contain `project`, `version` and `bsp`, for scripts and
-/// names that do not state them.
+/// Makes a package. `name`: the name of the `.soc` file. The query may contain `project`, `version` and `bsp`, for
+/// scripts and names that do not state them.
 pub(super) async fn post(
     context: &OperatorContext,
     head: &RequestHead,
@@ -80,7 +80,7 @@ pub(super) async fn post(
             file.rewind().map_err(BuildError::Temporary)?;
             build(file, &soc_name, &options).map_err(BuildError::Unusable)
         };
-        // Sent before `received` is dropped: after a failed send the outcome is there.
+        // Sent before `received` is dropped, so that the outcome is available after a failed send.
         let _ = outcome_sender.try_send(make());
     })?;
     loop {
@@ -89,7 +89,7 @@ pub(super) async fn post(
             break;
         }
     }
-    // The thread builds when the empty piece comes. If it has failed, the outcome is there.
+    // The empty piece makes the thread build. If the thread has failed, the outcome is available.
     let _build = context.builds.acquire().await;
     let _ = pieces.send(Vec::new()).await;
     match outcome.recv().await {
@@ -117,12 +117,12 @@ pub(super) async fn post(
     }
 }
 
-/// A file for `size` bytes without a name, in the first folder that can be written.
+/// Creates an unnamed file for `size` bytes in the first folder that can be written and has space.
 fn temporary_file(folders: &[PathBuf], size: u64) -> io::Result<File> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for folder in folders {
         match unnamed_file(folder) {
-            // A file system that does not say how much is free says so when it is full.
+            // If the file system does not report its free space, a later write fails when it is full.
             Ok(file)
                 if free_bytes(&file).is_ok_and(|free| free < size.saturating_add(LEAVE_FREE)) =>
             {
@@ -135,7 +135,7 @@ fn temporary_file(folders: &[PathBuf], size: u64) -> io::Result<File> {
     Err(last)
 }
 
-/// The package of a `.soc` file. Compresses: blocks for up to some seconds.
+/// Builds the package of a `.soc` file. Compresses, so it blocks for up to some seconds.
 fn build(file: File, soc_name: &str, options: &PlanOptions) -> Result<BuiltPackage, PackError> {
     let soc = Soc::read(BufReader::new(file))?;
     let image = soc.script_image()?;
@@ -160,7 +160,7 @@ fn done(soc_name: &str, built: BuiltPackage) -> Response {
         .with("etag", etag(built.content))
 }
 
-/// `Content-Disposition` (RFC 6266, RFC 8187) of a download with this name.
+/// Returns the `Content-Disposition` (RFC 6266, RFC 8187) of a download with this name.
 fn disposition(file_name: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     if file_name.bytes().all(is_plain) {

@@ -1,5 +1,5 @@
-//! The files of the page. They are part of the program, compressed with gzip by build.rs; every browser accepts
-//! gzip, and so does a client without Accept-Encoding (RFC 9110 section 12.5.3).
+//! The files of the page. They are part of the program, compressed with gzip by build.rs. Every browser accepts gzip,
+//! and a client without Accept-Encoding accepts it too (RFC 9110 section 12.5.3).
 
 use crate::firmware::rules::edit::tag_of;
 use crate::operator::codec::StatusCode;
@@ -10,7 +10,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 
-/// Name, Content-Type and compressed bytes of a file of www/.
+/// Expands to name, Content-Type and compressed bytes of a file of www/.
 macro_rules! file {
     ($name:literal, $source:literal, $kind:expr) => {
         (
@@ -37,14 +37,14 @@ const FILES: &[(&str, &str, &[u8])] = &[
     file!("words.js", "words.js", JS),
 ];
 
-/// The file of this name.
+/// Returns the file of this name.
 pub(super) fn get(name: &str, head: &RequestHead) -> Option<Response> {
     let known = head.header("if-none-match").unwrap_or_default();
     let accepted = head.header("accept-encoding").unwrap_or_default();
     file(name, known, accepted)
 }
 
-/// The file of this name, 304 if it is among the tags `known` (If-None-Match), or 406 if `accepted`
+/// Returns the file of this name, 304 if it is among the tags `known` (If-None-Match), or 406 if `accepted`
 /// (Accept-Encoding) excludes gzip.
 fn file(name: &str, known: Option<&str>, accepted: Option<&str>) -> Option<Response> {
     let (_, kind, bytes) = FILES.iter().find(|(other, ..)| *other == name)?;

@@ -1,6 +1,6 @@
-//! `POST /api/v1/preview`: what edits of rules would do, before they are written: what is wrong with each, and how many
-//! devices would be offered what. Every number comes from the decision on the check of each device; devices that it cannot tell
-//! apart are decided about once.
+//! `POST /api/v1/preview`: the effects of edits of rules, before they are written: the errors in each edit, and the
+//! number of devices that would be offered each release. Every number comes from the decision on the check of each
+//! device. For devices that the decision cannot distinguish, it is made once.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,10 +21,10 @@ use crate::operator::body::RequestBody;
 use crate::operator::context::OperatorContext;
 use crate::operator::response::{ApiResult, Response, etag, rfc3339};
 
-/// The longest body, in bytes: the longest rules that the API takes, as a text of JSON.
+/// Length of the longest body, in bytes: the longest rules that the API accepts, as a text of JSON.
 const LONGEST: usize = 8 << 20;
 
-/// Edits in one request, at most.
+/// Maximum number of edits in one request.
 const EDITS: usize = 8;
 
 pub(super) async fn post(context: &OperatorContext, body: &mut RequestBody<'_>) -> ApiResult {
@@ -50,30 +50,30 @@ pub(super) async fn post(context: &OperatorContext, body: &mut RequestBody<'_>) 
     })))
 }
 
-/// Edits of one project's releases that were not made yet.
+/// Edits of one project's releases that were not written yet.
 struct Proposal {
     project: String,
     edits: Vec<ProposedEdit>,
-    /// The project with them; `None` if one of them is not valid.
+    /// The catalogue of the project with the edits; `None` if an edit is not valid.
     catalog: Option<Catalog>,
 }
 
-/// One of them.
+/// One edit.
 struct ProposedEdit {
     version: Version,
     version_text: Box<str>,
-    /// The entity tag of the file as it lies there; empty without one.
+    /// The entity tag of the current file; empty without a file.
     etag: String,
-    /// The file as it would be; `None`: the release would be retired.
+    /// The content of the file after the edit; `None`: the release would be retired.
     text: Option<String>,
     errors: Vec<(Option<String>, String)>,
     before: Arc<Rules>,
-    /// Its rules in force, if they are valid.
+    /// The rules in force after the edit, if they are valid.
     after: Option<Arc<Rules>>,
 }
 
 impl Proposal {
-    /// Reads a request. The error is a sentence.
+    /// Parses a request. The error is a sentence.
     fn read(root: &Path, catalog: &Catalog, bytes: &[u8]) -> Result<Proposal, String> {
         let text = std::str::from_utf8(bytes).map_err(|_| "the body is not UTF-8")?;
         let body = strict::parse(text)?;
@@ -109,7 +109,7 @@ impl Proposal {
         })
     }
 
-    /// The moment for which devices are counted: when the edited releases that are not paused are open.
+    /// Returns the time for which devices are counted: when the edited releases that are not paused are open.
     fn moment(&self, rules: impl Fn(&ProposedEdit) -> Option<&Arc<Rules>>) -> i64 {
         let rules = self.edits.iter().filter_map(rules);
         let open = rules.filter(|rules| !rules.is_paused());
@@ -196,29 +196,29 @@ impl ProposedEdit {
         })
     }
 
-    /// Whether writing it ends a pause that only the state folder contains.
+    /// Whether writing the edit ends a pause that only the state folder contains.
     fn resumes(&self) -> bool {
         let paused = |rules: &Arc<Rules>| rules.paused == Some(Paused::No);
         self.after.as_ref().is_some_and(paused)
     }
 }
 
-/// How many devices are offered what.
+/// Numbers of devices by the release that they are offered.
 #[derive(Default)]
 struct Counts {
     devices: usize,
-    /// Devices that would be offered another release than now, or none, or one instead of none.
+    /// Number of devices that would be offered another release than now, or none, or one instead of none.
     changed: usize,
-    /// For each release, devices that are offered it and that would be.
+    /// Number of devices that are offered each release now, and that would be.
     releases: BTreeMap<Box<str>, [usize; 2]>,
-    /// Devices that would not be offered the first edited release.
+    /// The devices that would not be offered the first edited release, by reason.
     others: Reasons,
-    /// For each edit, devices that run the release.
+    /// The devices that run the release, for each edit.
     running: Vec<Running>,
     moments: [i64; 2],
 }
 
-/// Devices that run a release, and what they would get.
+/// The devices that run a release, and the releases that they would be offered.
 #[derive(Default)]
 struct Running {
     version: Box<str>,
@@ -275,16 +275,16 @@ async fn count<'c>(
     counts
 }
 
-/// What a device is offered, and what it would be.
+/// The decisions on a device, before and after the edits.
 struct DecidedTwice<'c> {
     before: Verdict<'c>,
     after: Verdict<'c>,
-    /// For each edit, whether the device runs that release.
+    /// Whether the device runs the release, for each edit.
     runs: Vec<bool>,
 }
 
 impl Counts {
-    /// Counts devices.
+    /// Counts devices with this result.
     fn add(&mut self, decided: &DecidedTwice<'_>, devices: usize) {
         let DecidedTwice {
             before,
@@ -316,7 +316,7 @@ impl Counts {
         }
     }
 
-    /// The counts for the API. `releases`: all of the project, in their order.
+    /// Returns the counts for the API. `releases`: all releases of the project, in their order.
     fn shown(&self, releases: &[Release]) -> Value {
         let edited = |version: &str| self.running.iter().any(|edit| *edit.version == *version);
         let shown = releases.iter().filter_map(|release| {
@@ -352,7 +352,7 @@ impl Running {
     }
 }
 
-/// The version that is offered.
+/// Returns the version that is offered.
 fn offered<'v>(verdict: &'v Verdict<'_>) -> Option<&'v str> {
     match verdict {
         Verdict::Offer(offer) => Some(&offer.release.version_text),

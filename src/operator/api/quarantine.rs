@@ -1,4 +1,4 @@
-//! `GET /api/v1/quarantine`: files that are not served, look wrong, are no firmware, or are still read. The four
+//! `GET /api/v1/quarantine`: files that are not served, look wrong, are not firmware, or are still being read. The four
 //! lists are paged as one, in this order.
 
 use serde_json::{Value, json};
@@ -11,26 +11,26 @@ use crate::operator::response::{ApiResult, Response};
 /// The lists, in the order of the pages.
 const LISTS: [&str; 4] = ["quarantined", "warnings", "ignored", "waiting"];
 
-/// `?after=&limit=`
+/// Returns a page of the lists (`?after=&limit=`).
 pub(super) fn list(context: &OperatorContext, head: &RequestHead) -> ApiResult {
     let most = super::limit(head)?;
     let after = super::after(head, place)?;
     Ok(Response::json(&page(&(context.catalog)(), after, most)))
 }
 
-/// The number of files that are not served because something is wrong with them.
+/// Returns the number of files that are not served because they have a fault.
 pub(super) fn quarantined_files(catalog: &Catalog) -> usize {
     catalog.quarantined.len() + catalog.unlisted.quarantined
 }
 
-/// `LIST/PATH`: the number of a list and the last path that was shown of it.
+/// Parses `LIST/PATH`. Returns the number of the list, and the last path of it that was shown.
 fn place(after: &str) -> Option<(usize, &str)> {
     let (list, path) = after.split_once('/')?;
     let list = LISTS.iter().position(|name| *name == list)?;
     Some((list, path))
 }
 
-/// A page of `most` entries; a few more where one path has several remarks.
+/// Returns a page of `most` entries, or a few more if one path has several remarks.
 fn page(catalog: &Catalog, after: Option<(usize, &str)>, most: usize) -> Value {
     fn entries(list: usize, remarks: &[Remark]) -> impl Iterator<Item = (usize, &str, &str)> {
         remarks

@@ -1,4 +1,4 @@
-//! `GET /api/v1/rates`: the last hour, by minutes.
+//! `GET /api/v1/rates`: the rates of the last hour, for each minute.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use crate::fleet::tally::{Minute, SLOT};
 use crate::operator::context::OperatorContext;
 use crate::operator::response::Response;
 
-/// The number of minutes; those before the server's start are zero.
+/// Number of minutes; those before the server's start are zero.
 const SHOWN: usize = 60;
 
 pub(super) fn get(context: &OperatorContext) -> Response {

@@ -1,5 +1,5 @@
-//! `POST /api/v1/recognise`: what a file would be, by its path, size and beginning, before it is uploaded, and how
-//! many devices would be offered it.
+//! `POST /api/v1/recognise`: the properties of a file, from its path, size and first bytes, before it is uploaded, and
+//! the number of devices that would be offered it.
 
 use serde_json::{Map, Value, json};
 
@@ -90,7 +90,7 @@ pub(super) async fn post(context: &OperatorContext, body: &mut RequestBody<'_>) 
     })))
 }
 
-/// Path, size and beginning of the file.
+/// Returns the path, size and first bytes of the file.
 fn parse(body: &Map<String, Value>) -> Option<(&str, u64, Vec<u8>)> {
     let path = body.get("path")?.as_str()?;
     let size = body.get("size")?.as_u64()?;
@@ -98,19 +98,19 @@ fn parse(body: &Map<String, Value>) -> Option<(&str, u64, Vec<u8>)> {
     Some((path, size, head))
 }
 
-/// The devices that would be offered a file, by the decision on the check of each.
+/// The number of devices that would be offered a file, by the decision on the check of each.
 #[derive(Default)]
 struct UpdateBill {
-    /// Devices of the project that would be offered it.
+    /// Number of devices of the project that would be offered the file.
     offered: usize,
-    /// Devices of the project.
+    /// Number of devices of the project.
     all: usize,
-    /// Devices that would not, by the reason.
+    /// The devices that would not be offered the file, by reason.
     others: Reasons,
 }
 
 impl UpdateBill {
-    /// Decides for each remembered device of the project. `catalog`: with the file.
+    /// Decides for each recorded device of the project. `catalog`: the catalogue with the file.
     async fn of<'c>(
         context: &OperatorContext,
         catalog: &'c Catalog,
@@ -134,7 +134,7 @@ impl UpdateBill {
         }
     }
 
-    /// A warning, if most of the devices would not be offered it for a doubtful reason.
+    /// Returns a warning if more than half of the devices would not be offered the file for the same doubtful reason.
     fn doubt(&self) -> Option<String> {
         let (reason, others) = self.others.by_devices().into_iter().next()?;
         (others.devices * 2 > self.all && others.is_doubtful).then(|| {
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(doubt.unwrap(), "6 of 10 devices will not take it: a rule");
         assert_eq!(bill(Refusal::NoPackage, 5, 10), None);
         assert_eq!(bill(Refusal::NothingNewer, 0, 0), None);
-        // That is what somebody wrote.
+        // Rules that a person wrote are no reason for doubt.
         assert_eq!(bill(Refusal::NotNow, 10, 10), None);
     }
 

@@ -27,16 +27,16 @@ use crate::operator::response::{ApiResult, ExportedList, JSON, ListExport, Respo
 use crate::operator::slice::{SLOTS, Slice};
 use crate::os::fs::Folder;
 
-/// The longest rules that a list shows, in bytes: they may name a hundred thousand devices.
+/// Length of the longest rules that a list shows, in bytes: rules may name a hundred thousand devices.
 const SHOWN: usize = 64 * 1024;
 
-/// The longest rules file, in bytes.
+/// Length of the longest rules file, in bytes.
 const LONGEST: u64 = 16 << 20;
 
-/// Releases whose rules are read from the disk together.
+/// Number of releases whose rules are read from the disk together.
 pub(super) const BATCH: usize = 32;
 
-/// `?project=&after=&limit=`, or with `format=` the whole list
+/// Returns a page of releases (`?project=&after=&limit=`), or the whole list (`format=`).
 pub(super) async fn list(context: &OperatorContext, head: &RequestHead) -> ApiResult {
     let wanted = head.target.query("project");
     if let Some(format) = super::format(head)? {
@@ -74,7 +74,7 @@ pub(super) async fn list(context: &OperatorContext, head: &RequestHead) -> ApiRe
     Ok(Response::ok(JSON, text))
 }
 
-/// The names of all projects, or of one.
+/// Returns the names of all projects, or of the wanted one.
 pub(super) fn names<'a>(
     catalog: &'a Catalog,
     wanted: Option<&str>,
@@ -96,7 +96,7 @@ pub(super) async fn established<'p>(
     walk
 }
 
-/// All releases, by project and from the newest to the oldest.
+/// Returns all releases, sorted by project and from the newest to the oldest.
 pub(super) fn all(catalog: &Catalog) -> impl Iterator<Item = (&Project, &Release)> {
     let projects = catalog.projects().iter();
     projects.flat_map(|project| {
@@ -107,7 +107,8 @@ pub(super) fn all(catalog: &Catalog) -> impl Iterator<Item = (&Project, &Release
     })
 }
 
-/// Calls `row` with each of these releases and its own rules, which are read from the disk.
+/// Calls `row` with each of these releases and its own rules, which are read from the disk. Fails if no thread can be
+/// started.
 pub(super) async fn show(
     context: &OperatorContext,
     releases: &[(&Project, &Release)],
@@ -144,7 +145,7 @@ pub(super) async fn show(
     Ok(())
 }
 
-/// The bytes of a file in the folder; `None` if it cannot be read.
+/// Returns the bytes of a file in the folder; `None` if it cannot be read.
 fn read(folder: &Folder, path: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = folder.open_file(path).ok()?;
@@ -152,7 +153,7 @@ fn read(folder: &Folder, path: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The rules as they are written; `null` if they are too long to be shown, or no object.
+/// Returns the rules as they are written; `null` if they are too long to be shown, or not an object.
 fn parsed(bytes: &[u8]) -> Value {
     if bytes.len() > SHOWN {
         return Value::Null;
@@ -164,7 +165,7 @@ fn parsed(bytes: &[u8]) -> Value {
     }
 }
 
-/// The paths that a release's own release.json may have, the likeliest first.
+/// Returns the paths that a release's own release.json may have, the most likely first.
 fn rules_paths(project: &Project, release: &Release) -> Vec<String> {
     let mut paths: Vec<String> = Vec::new();
     let beside = release.packages.iter().filter_map(|package| {
@@ -190,7 +191,7 @@ fn rules_paths(project: &Project, release: &Release) -> Vec<String> {
     paths
 }
 
-/// A release as the API shows it. `rules`: its own rules and their entity tag. `unknown`: [`Fleet::unknown`].
+/// Returns a release for the API. `rules`: its own rules and their entity tag. `unknown`: [`Fleet::unknown`].
 fn one(
     project: &Project,
     release: &Release,
@@ -251,7 +252,7 @@ fn package(package: &Package) -> Value {
     })
 }
 
-/// The percent of the devices that may have each package of a release now; `None`: all.
+/// Returns the smallest percent of the devices that may have a package of a release now; `None`: all devices.
 fn percent(project: &Project, release: &Release, fleet: &Fleet) -> Option<f64> {
     let of = |package: &Package| {
         let reached = reached_by(fleet.reached(), &project.name, release, package.content);
@@ -264,7 +265,7 @@ fn percent(project: &Project, release: &Release, fleet: &Fleet) -> Option<f64> {
         .min_by(f64::total_cmp)
 }
 
-/// The stage that the release has reached; `null` without stages.
+/// Returns the stage that the release has reached; `null` without stages.
 fn stage(project: &Project, release: &Release, fleet: &Fleet, now: i64) -> Value {
     let (name, instant) = ((&*project.name, &*release.version_text), Instant::now());
     // The fleet may not have seen rules that were just written.
@@ -273,7 +274,7 @@ fn stage(project: &Project, release: &Release, fleet: &Fleet, now: i64) -> Value
     view.map_or(Value::Null, |view| export::stage(&view))
 }
 
-/// The state of a release in a word, and its reason.
+/// Returns the state of a release in a word, and the reason.
 pub(super) fn state(
     project: &Project,
     release: &Release,

@@ -1,5 +1,5 @@
-//! `/api/v1/rules` and `/api/v1/releases/…/pause`, `resume` and `percent`: reads and writes release.json. The watcher
-//! finds a change there like one by a person.
+//! `/api/v1/rules` and `/api/v1/releases/…/pause`, `resume`, `percent` and `retire`: reads, writes and retires the
+//! files of releases. The watcher finds such a change like one that a person made.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,10 +26,10 @@ use crate::operator::response::{ApiResult, Effect, JSON, Response, etag};
 use crate::operator::route::Change;
 use crate::operator::slice::Slice;
 
-/// The longest rules that are accepted, in bytes.
+/// Length of the longest accepted rules, in bytes.
 const LONGEST: usize = 4 << 20;
 
-/// The rules as they are in the folder.
+/// Returns the rules in the folder.
 pub(super) async fn get(
     context: &OperatorContext,
     head: &RequestHead,
@@ -56,18 +56,18 @@ pub(super) async fn put(
 ) -> ApiResult {
     let expected = expected(context, head, scope).await?;
     if !is_known(&(context.catalog)(), scope) {
-        // Rules may come before the release, and then make its folder.
+        // Rules may be written before the release, and then create its folder.
         for name in [Some(scope.project), scope.version].into_iter().flatten() {
             plain::name(name).map_err(Response::unprocessable)?;
         }
     }
     let bytes = body.all(LONGEST).await?;
-    // The edit refuses what is no rules.
+    // The edit refuses invalid rules.
     let paused = Rules::parse(&bytes).ok().and_then(|rules| rules.paused);
     if let Some(Paused::Because(reason)) = &paused {
         plain::text(reason).map_err(Response::unprocessable)?;
     }
-    // What If-Match names is this, or the edit is refused.
+    // The edit is refused unless these are the bytes that If-Match names.
     let before = read(context, scope).await?.map(|present| present.bytes);
     let before = before.unwrap_or_default();
     let edited = in_folder(context, scope, move |root, scope| {
@@ -90,8 +90,8 @@ pub(super) async fn put(
     Ok(response.with_status(status).with("etag", etag))
 }
 
-/// The change that new rules are, with the keys that they set and remove. The end or begin of a pause is an action of
-/// its own.
+/// Describes new rules as a change, with the keys that they set and remove. The start or end of a pause has its own
+/// action.
 fn change_of_rules(
     catalog: &Catalog,
     scope: RulesScope<'_>,
@@ -131,14 +131,14 @@ fn change_of_rules(
     ChangeEntry::new(action, scope.project, version, &detail)
 }
 
-/// The object in a release.json; empty, if it is none.
+/// Returns the object in a release.json; empty if the file contains no object.
 fn object(bytes: &[u8]) -> Map<String, Value> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     serde_json::from_slice(bytes).unwrap_or_default()
 }
 
-/// The condition of `If-Match` or `If-None-Match: *`. One of them is required: a client that has not read the
-/// rules would overwrite the changes of another one.
+/// Returns the condition of `If-Match` or `If-None-Match: *`. One of them is required, because a client that has not
+/// read the rules would overwrite the changes of another client.
 async fn expected(
     context: &OperatorContext,
     head: &RequestHead,
@@ -193,9 +193,9 @@ pub(super) async fn change(
         .is_some_and(|rules| rules.paused.is_some());
     let keys = match change {
         Change::Pause => vec![("paused", Some(pause_value(body.get("reason"))?))],
-        // The release must contradict its project.
+        // If the project is paused, the release must contradict it.
         Change::Resume => vec![("paused", is_project_paused.then_some(Value::Bool(false)))],
-        // In place of the stages.
+        // The percent replaces the stages.
         Change::Percent => match body.get("percent") {
             Some(percent @ Value::Number(_)) => {
                 vec![("percent", Some(percent.clone())), ("stages", None)]
@@ -238,7 +238,7 @@ pub(super) async fn change(
             (context.rescan)();
             merged(&edited.file.bytes)
         }
-        // A pause that only the state contains has ended, whether the folder can be written or not.
+        // A pause that only the state folder contains has ended even if the firmware folder cannot be written.
         Err(refused) if change == Change::Resume => {
             let bytes = read(context, scope).await?.map(|present| present.bytes);
             let rules = merged(bytes.as_deref().unwrap_or(b"{}"));
@@ -269,7 +269,7 @@ pub(super) async fn change(
     Ok(response?.with_effect(Effect::Change(Box::new(entry))))
 }
 
-/// Moves a release aside. Responds with the paths.
+/// Retires a release: moves it aside. Responds with the paths.
 pub(super) async fn retire(context: &OperatorContext, scope: RulesScope<'_>) -> ApiResult {
     let catalog = (context.catalog)();
     let (project, release) = find(&catalog, scope).ok_or_else(unknown)?;
@@ -292,7 +292,7 @@ pub(super) async fn retire(context: &OperatorContext, scope: RulesScope<'_>) -> 
     Ok(response.with_effect(Effect::Change(Box::new(change))))
 }
 
-/// The value of `paused` for a reason.
+/// Returns the value of `paused` for a reason.
 fn pause_value(reason: Option<&Value>) -> ApiResult<Value> {
     match reason {
         None | Some(Value::Null) => Ok(Value::Bool(true)),
@@ -309,7 +309,7 @@ async fn read(context: &OperatorContext, scope: RulesScope<'_>) -> ApiResult<Opt
     in_folder(context, scope, edit::read).await
 }
 
-/// Runs `work` with the firmware folder on a thread of its own.
+/// Runs `work` with the firmware folder on a separate thread.
 async fn in_folder<T: Send + 'static>(
     context: &OperatorContext,
     scope: RulesScope<'_>,
@@ -338,7 +338,7 @@ fn unknown() -> Response {
     Response::problem(StatusCode::NotFound, "there is no such project or release")
 }
 
-/// The release of this name.
+/// Returns the release of this project and version.
 fn find<'c>(catalog: &'c Catalog, scope: RulesScope<'_>) -> Option<(&'c Project, &'c Release)> {
     let project = catalog.project(scope.project)?;
     let version = Version::parse(scope.version?)?;
@@ -346,7 +346,7 @@ fn find<'c>(catalog: &'c Catalog, scope: RulesScope<'_>) -> Option<(&'c Project,
     Some((project, release))
 }
 
-/// Whether there is a release or project of this name, even a quarantined one.
+/// Whether there is a release or project of this name, including quarantined and unread ones.
 fn is_known(catalog: &Catalog, scope: RulesScope<'_>) -> bool {
     let Some(version) = scope.version else {
         return catalog.project(scope.project).is_some();

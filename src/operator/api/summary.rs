@@ -1,4 +1,4 @@
-//! `GET /api/v1/summary`: what a page shows first.
+//! `GET /api/v1/summary`: the numbers that the page shows first.
 
 use rustix::fs::{Access, access};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ pub(super) async fn get(context: &OperatorContext) -> ApiResult {
         && catalog.quarantined.is_empty()
         && catalog.waiting.is_empty();
     let fleet = context.fleet.borrow();
-    // Versions that devices run above every release.
+    // Versions that devices run and that are higher than every release.
     let above: Value = fleet
         .above()
         .iter()

@@ -1,5 +1,5 @@
-//! `PUT /api/v1/firmware/…`: a file for the folder. The body goes piece by piece to a thread that writes and inspects
-//! it.
+//! `PUT /api/v1/firmware/…`: upload of a file to the firmware folder. The body goes piece by piece to a thread that
+//! writes and inspects it.
 
 use std::sync::Arc;
 
@@ -21,20 +21,20 @@ use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
 use crate::operator::response::{ApiResult, Effect, Response};
 
-/// The largest file, in bytes.
+/// Size of the largest file, in bytes.
 const LARGEST: u64 = 256 << 20;
 
-/// Pieces that wait to be written.
+/// Maximum number of pieces that wait to be written.
 const QUEUE: usize = 4;
 
 /// A message for the writing thread.
 enum UploadPiece {
     Bytes(Vec<u8>),
-    /// The end of the file, and the catalogue of this moment.
+    /// The end of the file, and the catalogue at that time.
     End(Arc<Catalog>),
 }
 
-/// Takes a file. `parts`: of its path.
+/// Receives a file. `parts`: the parts of its path.
 pub(super) async fn put(
     context: &OperatorContext,
     head: &RequestHead,
@@ -64,16 +64,16 @@ pub(super) async fn put(
                         let stored = intake.finish(&root, &catalog, digest, rules.as_deref())?;
                         return Ok(Some(stored));
                     }
-                    // The upload was cut.
+                    // The upload was interrupted.
                     Err(_) => return Ok(None),
                 }
             }
         };
-        // Sent before `received` is dropped: after a failed send the outcome is there.
+        // Sent before `received` is dropped, so that the outcome is available after a failed send.
         let _ = outcome_sender.try_send(write());
     })?;
     loop {
-        // After an error the end of the channel makes the thread remove its file.
+        // After an error the channel is closed, and the thread removes its file.
         let piece = body.next().await.inspect_err(|_| {
             log::info!(target: "operator", path = path.as_str(); "an upload was cut");
         })?;
@@ -100,7 +100,8 @@ pub(super) async fn put(
     }
 }
 
-/// The announced length of a file of at most `largest` bytes. `too_large`: the sentence about a longer one.
+/// Returns the announced length of a file. Fails if the length is missing or exceeds `largest` bytes; the latter is
+/// reported with the sentence `too_large`.
 pub(super) fn length(body: &RequestBody<'_>, largest: u64, too_large: &str) -> ApiResult<u64> {
     match body.length() {
         None => Err(Response::problem(
@@ -114,7 +115,7 @@ pub(super) fn length(body: &RequestBody<'_>, largest: u64, too_large: &str) -> A
     }
 }
 
-/// The response while too many files are on their way.
+/// Returns the response while the maximum number of files is being received.
 pub(super) fn busy() -> Response {
     let sentence = "other files are on their way: try again when they are done";
     Response::unavailable(sentence).with("retry-after", "5")
@@ -127,7 +128,7 @@ fn done(context: &OperatorContext, path: &str, taken: &StoredFile) -> Response {
         false => StatusCode::Created,
     };
     if !taken.was_there {
-        // For a file system that reports no changes.
+        // Needed on a file system that reports no changes.
         (context.rescan)();
     }
     let shown = json!({"path": path, "size": size, "sha256": content.to_string()});
@@ -156,7 +157,7 @@ fn refuse(path: &str, refused: UploadError) -> Response {
     Response::problem(status, sentence)
 }
 
-/// `Release-Rules`: the JSON of a release.json in one line of ASCII (other characters as `\uXXXX`). A head has
+/// Parses `Release-Rules`: the JSON of a release.json in one line of ASCII (other characters as `\uXXXX`). A head has
 /// at most 8 KiB; longer rules are PUT before the file.
 fn rules(text: &str) -> ApiResult<Vec<u8>> {
     let wrong = |why: String| Response::unprocessable(format!("Release-Rules: {why}"));
@@ -167,7 +168,7 @@ fn rules(text: &str) -> ApiResult<Vec<u8>> {
     Ok(format!("{}\n", text.trim()).into_bytes())
 }
 
-/// `sha-256=:BASE64:` of a Repr-Digest (RFC 9530 section 2); `None` if only other algorithms are named.
+/// Parses `sha-256=:BASE64:` of a Repr-Digest (RFC 9530 section 2); `None` if only other algorithms are named.
 fn digest(text: &str) -> ApiResult<Option<ContentId>> {
     let mut digests = text.split(',').map(str::trim);
     let Some(digest) = digests.find_map(|digest| digest.strip_prefix("sha-256=")) else {

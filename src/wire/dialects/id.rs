@@ -1,12 +1,12 @@
-//! The id in a query: the first of several values that is one. The same for libfota2's and libfota3's checks.
+//! Parser of the device id in a value of a query, for the checks of libfota2 and libfota3.
 
 use std::borrow::Cow;
 
 use crate::firmware::audience::DeviceId;
 use crate::wire::text::{decode, unescape};
 
-/// The id in a value, and the text by which it is shown. `is_unique`: it is the unique id of a chip, which
-/// libfota3 sends as raw bytes on some (docs/protocol.md 9c).
+/// Returns the id in a value, and the text by which the id is shown. `is_unique`: the value is the unique id of a chip,
+/// which libfota3 sends as raw bytes on some chips (docs/protocol.md 9c).
 pub(super) fn read(raw: &[u8], is_unique: bool) -> Option<(DeviceId, Cow<'_, str>)> {
     let own = match decode(raw.trim_ascii()) {
         Cow::Borrowed(text) => DeviceId::read(text),
@@ -34,7 +34,7 @@ mod tests {
 
     fn text(raw: &[u8], is_unique: bool) -> Option<String> {
         read(raw, is_unique).map(|(id, text)| {
-            // What is shown is the same id again.
+            // The shown text is parsed as the same id.
             assert_eq!(DeviceId::parse(&text), Some(id));
             text.into_owned()
         })

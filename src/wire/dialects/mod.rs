@@ -1,8 +1,8 @@
-//! Dialects in which modules ask for updates, one module each. Every dialect makes a
-//! [`Check`](crate::decision::Check) of a request; only the wording of the answer differs.
+//! Dialects in which modules ask for updates, one submodule each. Every dialect converts a request to a
+//! [`Check`](crate::decision::Check); only the form of the reply differs.
 //!
 //! - [`query`]: HTTP checks of all Lua libraries but libfota3, parameters in the query (docs/protocol.md 1, 3).
-//! - [`libfota3`]: HTTP checks that are answered in JSON, and reports (docs/protocol.md 7).
+//! - [`libfota3`]: HTTP checks with replies in JSON, and result reports (docs/protocol.md 7).
 //! - [`datagram`]: the packet protocol over UDP and TCP (docs/protocol.md 6).
 //! - [`updatehttp`]: recognises the one client that needs head and body in separate segments (docs/protocol.md 9g).
 //!

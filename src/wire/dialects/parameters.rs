@@ -1,4 +1,5 @@
-//! Path and `key=value` fields of a request target, as all HTTP dialects write them.
+//! Parsers of the path and the `key=value` fields of a request target, as all HTTP dialects write
+//! them.
 
 use std::iter;
 
@@ -28,7 +29,7 @@ fn authority(input: &[u8]) -> IResult<&[u8], &[u8]> {
     .parse(input)
 }
 
-/// Fields of a query, separated by `&` or `?`.
+/// Returns the fields of a query, separated by `&` or `?`.
 pub(super) fn fields(query: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(query);
     iter::from_fn(move || {
@@ -42,14 +43,14 @@ pub(super) fn fields(query: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// `1*key "=" value`
+/// Parses `1*key "=" value`.
 pub(super) fn pair(field: &[u8]) -> Option<(&[u8], &[u8])> {
     let equals = memchr(b'=', field).filter(|at| *at > 0)?;
     let (key, value) = field.split_at_checked(equals)?;
     Some((key, value.strip_prefix(b"=")?))
 }
 
-/// A value that is present and not empty.
+/// Returns the value if it is present and not empty.
 pub(super) fn given(value: Option<&[u8]>) -> Option<&[u8]> {
     value.filter(|value| !value.is_empty())
 }

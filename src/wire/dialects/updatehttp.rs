@@ -1,12 +1,12 @@
-//! The request of the first-edition 2G client over HTTP (updatehttp.lua; docs/protocol.md 1b, 2a, 9g).
+//! Recognition of the first-edition 2G client over HTTP (updatehttp.lua; docs/protocol.md 1b, 2a, 9g).
 //!
-//! It never installs a file that it receives together with the head of the reply, so this client alone gets
-//! head and body apart. What identifies it: `Connection: keep-alive` and then `Host`, in these letters and
-//! no other header, and the five parameters in its order. No other client of docs/protocol.md sends that.
+//! That client never installs a file that arrives together with the head of the reply, so only this client gets head
+//! and body in separate segments. It is identified by `Connection: keep-alive` and then `Host`, in this spelling and
+//! with no other header, and by the five parameters in its order. No other client of docs/protocol.md sends that.
 
 use crate::wire::head::Head;
 
-/// The keys of its query, in order.
+/// The keys of the client's query, in order.
 const KEYS: [&[u8]; 5] = [
     b"project_key=",
     b"imei=",
@@ -15,8 +15,8 @@ const KEYS: [&[u8]; 5] = [
     b"version=",
 ];
 
-/// Whether this head is of that client. A proxy in between changes the headers: then it is not recognised,
-/// and nothing could be promised either.
+/// Whether this head is from that client. A client behind a proxy that changes the headers is not recognised. Separate
+/// segments could not be guaranteed there anyway.
 pub fn is_from_updatehttp(head: &Head<'_>) -> bool {
     let mut headers = head.headers();
     head.method == b"GET"
@@ -27,8 +27,8 @@ pub fn is_from_updatehttp(head: &Head<'_>) -> bool {
         && has_its_query(head.target)
 }
 
-/// The values may hold any byte, `&` too, so only the order of the keys counts, and that the query begins
-/// with the first one.
+/// Whether the query begins with the first key and contains the others in order. Nothing else is compared, because the
+/// values may contain any byte, including `&`.
 fn has_its_query(target: &[u8]) -> bool {
     let Some(at) = memchr::memchr(b'?', target) else {
         return false;

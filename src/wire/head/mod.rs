@@ -1,8 +1,8 @@
-//! Parser of HTTP request heads as modules send them: in any number of segments, lines ended by CRLF or a bare LF,
-//! targets with raw spaces and bytes of any kind (docs/protocol.md 1h, 3).
+//! Parser of HTTP request heads as modules send them: in any number of segments, with lines that end in CRLF or a bare
+//! LF, and targets with raw spaces and any other bytes (docs/protocol.md 1h, 3).
 //!
-//! It rejects what could be read in two ways: a folded header line, white space before a colon, a control character.
-//! Bytes that can never become a head are rejected at once, not at the timeout.
+//! The parser rejects ambiguous input: a folded header line, white space before a colon, a control character. Bytes
+//! that can never become a head are rejected at once, not after the time-out.
 
 use std::iter;
 
@@ -14,10 +14,10 @@ use nom::multi::many0_count;
 use nom::sequence::{preceded, separated_pair, terminated};
 use nom::{IResult, Parser};
 
-/// The longest method, in bytes.
+/// Length of the longest method, in bytes.
 const METHOD: usize = 16;
 
-/// What stands between target and version.
+/// Text between target and version.
 const BEFORE_VERSION: &[u8] = b" HTTP/";
 
 /// Bounds of a head.
@@ -29,45 +29,45 @@ pub struct HeadLimits {
     pub headers: usize,
 }
 
-/// What the bytes so far are.
+/// Result of parsing the bytes received so far.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum HeadProgress<'a> {
-    /// Not complete yet, and nothing wrong so far.
+    /// An incomplete head without an error so far.
     Partial,
-    /// A complete head and its length in bytes; what follows is body.
+    /// A complete head and its length in bytes; the bytes after it are the body.
     Complete(Head<'a>, usize),
-    /// It will never be a head.
+    /// Bytes that cannot become a head.
     Bad(BadHead),
 }
 
-/// Why bytes are no head; each has a status of its own on the wire.
+/// Reason why bytes are not a head. Each reason has its own status on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadHead {
     /// 400: no request line, a header line without a colon, a NUL byte …
     Malformed,
-    /// 431: more bytes or header lines than the limits allow (414 is not used: modules know neither).
+    /// 431: more bytes or header lines than the limits allow (414 is not used, because modules know neither status).
     TooLarge,
     /// 505: `HTTP/2.0` and the like.
     Version,
 }
 
-/// A parsed head. Borrows from the bytes; a header is looked up by walking the block again.
+/// A parsed head, which borrows from the bytes. A search for a header walks the block again.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Head<'a> {
     /// `GET`, `POST`, …: a token of at most 16 bytes.
     pub method: &'a [u8],
-    /// The target, as sent: what stands between the first space and the last ` HTTP/`.
+    /// The target, as sent: the bytes between the first space and the last ` HTTP/`.
     pub target: &'a [u8],
-    /// 0 for HTTP/1.0, 1 for HTTP/1.1.
+    /// Minor version: 0 for HTTP/1.0, 1 for HTTP/1.1.
     pub minor: u8,
     /// The header lines, without the empty one.
     pub block: &'a [u8],
 }
 
 impl<'a> Head<'a> {
-    /// The value of the first header of this name (any case), without the white space around it.
+    /// Returns the value of the first header of this name (in any case), without the white space around it.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
-        // Every line was checked: the part before the colon is the name.
+        // Every line was checked when the head was parsed: the part before the colon is the name.
         lines(self.block).find_map(|line| {
             let (found, rest) = line.split_at_checked(name.len())?;
             let value = rest.strip_prefix(b":")?;
@@ -75,14 +75,14 @@ impl<'a> Head<'a> {
         })
     }
 
-    /// All headers as they were sent, name and value.
+    /// Returns all headers as they were sent, name and value.
     pub fn headers(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         lines(self.block).map_while(header_line)
     }
 }
 
-/// Reads a head from the beginning of `bytes`. Empty lines before it are skipped (RFC 9112 2.2).
-/// Cheap to call again with more bytes: until the empty line is there, header lines are only counted.
+/// Parses a head at the beginning of `bytes`. Empty lines before it are skipped (RFC 9112 2.2). Repeated calls with
+/// more bytes are cheap: until the empty line arrives, header lines are only counted.
 pub fn read(bytes: &[u8], limits: HeadLimits) -> HeadProgress<'_> {
     let window = bytes.get(..limits.bytes).unwrap_or(bytes);
     let unfinished = if bytes.len() < limits.bytes {
@@ -120,16 +120,16 @@ pub fn read(bytes: &[u8], limits: HeadLimits) -> HeadProgress<'_> {
     HeadProgress::Complete(head, length)
 }
 
-/// The header lines, as far as they have come.
+/// The header lines received so far.
 enum Block<'a> {
-    /// All of them, and what follows the empty line.
+    /// All header lines, and the bytes after the empty line.
     Complete(&'a [u8], &'a [u8]),
     /// No empty line yet.
     Unfinished,
     TooManyLines,
 }
 
-/// Finds the empty line; looks into no header line, so that a head in many segments stays cheap.
+/// Finds the empty line. Header lines are not parsed, so a head in many segments stays cheap.
 fn block(input: &[u8], most: usize) -> Block<'_> {
     let mut rest = input;
     let mut count = 0;
@@ -155,13 +155,13 @@ fn lines(mut block: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// `*( [ CR ] LF )`
+/// Parses `*( [ CR ] LF )`.
 fn empty_lines(input: &[u8]) -> IResult<&[u8], usize> {
     many0_count(line_ending).parse(input)
 }
 
-/// A line, without its LF or CRLF. Written as a loop, as is [`header_line`]: every byte of every head
-/// comes through both, and combinators cost twenty instructions a byte.
+/// Splits off a line, without its LF or CRLF. Like [`header_line`], this function uses no combinators: both process
+/// every byte of every head, and combinators cost twenty instructions per byte.
 fn line(input: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr(b'\n', input)?;
     let (line, after) = input.split_at_checked(end)?;
@@ -169,10 +169,11 @@ fn line(input: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((after, line.strip_suffix(b"\r").unwrap_or(line)))
 }
 
-/// Can these bytes, not a whole line yet, become a request line? A TLS ClientHello and the like cannot.
+/// Whether these bytes, which are not a whole line yet, can become a request line. A TLS ClientHello, for example,
+/// cannot.
 fn can_begin(input: &[u8]) -> bool {
     let whole = |rest: &[u8]| rest.is_empty() || rest.starts_with(b" ");
-    // The CR of an empty line whose LF has not come.
+    // A lone CR belongs to an empty line whose LF has not arrived.
     input.is_empty() || input == b"\r" || method(input).is_ok_and(|(rest, _)| whole(rest))
 }
 
@@ -180,8 +181,8 @@ fn method(input: &[u8]) -> IResult<&[u8], &[u8]> {
     take_while_m_n(1, METHOD, is_token).parse(input)
 }
 
-/// `method SP target SP "HTTP/" version`, split at the first space and at the last ` HTTP/`: what
-/// stands between them may hold spaces. The block of the head is still empty.
+/// Parses `method SP target SP "HTTP/" version`, split at the first space and at the last ` HTTP/`: the target between
+/// them may contain spaces. The block of the returned head is still empty.
 fn request_line(line: &[u8]) -> Result<Head<'_>, BadHead> {
     let (rest, method) = terminated(method, char(' '))
         .parse(line)
@@ -201,12 +202,13 @@ fn request_line(line: &[u8]) -> Result<Head<'_>, BadHead> {
     })
 }
 
-/// libfota3's check, in which some modules send the unique id of their chip as raw bytes (docs/protocol.md 9c).
+/// Whether the target is a check of libfota3, in which some modules send the unique id of their chip as raw bytes
+/// (docs/protocol.md 9c).
 fn may_hold_controls(target: &[u8]) -> bool {
     target.starts_with(b"/api/site/turnkey_fota?") && !target.contains(&b'\r')
 }
 
-/// The minor version. HTTP/1.2 and up are read as 1.1 (RFC 9110 2.5).
+/// Returns the minor version. HTTP/1.2 and later are read as 1.1 (RFC 9110 2.5).
 fn minor(version: &[u8]) -> Result<u8, BadHead> {
     match http_version(version) {
         Ok((_, (b"1", b"0"))) => Ok(0),
@@ -216,13 +218,13 @@ fn minor(version: &[u8]) -> Result<u8, BadHead> {
     }
 }
 
-/// ` HTTP/`, digits, and where there is a dot, digits again.
+/// Parses ` HTTP/`, digits, and after an optional dot digits again.
 fn http_version(input: &[u8]) -> IResult<&[u8], (&[u8], &[u8])> {
     preceded(
         tag(BEFORE_VERSION),
         all_consuming(
             separated_pair(digit1, char('.'), digit1).or(terminated(digit1, eof).map(
-                // `HTTP/2`: a version that we do not speak, and no minor one.
+                // `HTTP/2` is an unsupported version without a minor number.
                 |major: &[u8]| (major, &b""[..]),
             )),
         ),
@@ -230,7 +232,7 @@ fn http_version(input: &[u8]) -> IResult<&[u8], (&[u8], &[u8])> {
     .parse(input)
 }
 
-/// `name ":" OWS value OWS`. The name must begin the line (no folding) and touch the colon.
+/// Parses `name ":" OWS value OWS`. The name must begin the line (no folding), and the colon must follow it directly.
 fn header_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = memchr(b':', line).filter(|at| *at > 0)?;
     let (name, value) = line.split_at_checked(colon)?;
@@ -239,7 +241,7 @@ fn header_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
     is_header.then(|| (name, value.trim_ascii()))
 }
 
-/// tchar (RFC 9110 5.6.2).
+/// Whether the byte is a tchar (RFC 9110 5.6.2).
 fn is_token(byte: u8) -> bool {
     let is_mark = matches!(
         byte,
@@ -248,12 +250,12 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || is_mark
 }
 
-/// Looks at every byte, which the compiler does for many at once.
+/// Whether all bytes are text. Without an early exit the compiler can test many bytes at once.
 fn is_all_text(bytes: &[u8]) -> bool {
     bytes.iter().fold(true, |all, byte| all & is_text(*byte))
 }
 
-/// Anything but control characters; HTAB is none here.
+/// Whether the byte is not a control character; HTAB does not count as one.
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || !byte.is_ascii_control()
 }

@@ -173,7 +173,7 @@ fn token() -> impl Strategy<Value = String> {
     "[!#$%&'*+.^_`|~0-9A-Za-z-]{1,16}"
 }
 
-/// A head with nothing wrong.
+/// Generates well-formed heads.
 fn well_formed() -> impl Strategy<Value = Vec<u8>> {
     let end = prop_oneof![Just("\r\n"), Just("\n")];
     let value = proptest::collection::vec(

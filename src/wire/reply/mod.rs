@@ -1,7 +1,7 @@
-//! Replies: exact status lines, header names in their exact case with one space, always a length, always
+//! Replies to modules: exact status lines, header names in their exact case with one space, always a length, always
 //! `Connection: close` (docs/protocol.md 0).
 //!
-//! A reply cannot be written without a length: [`Draft::new`] asks for it, and only a draft becomes a [`Reply`].
+//! A reply cannot be written without a length: [`Draft::new`] requires one, and only a draft becomes a [`Reply`].
 
 use std::borrow::Cow;
 use std::fmt::{Arguments, Write as _};
@@ -10,36 +10,36 @@ use std::sync::LazyLock;
 use crate::decision::Refusal;
 use crate::firmware::ContentId;
 
-/// Capacity for a head and a body of our own, in bytes; only a redirect may exceed it.
+/// Capacity for a head and a generated body, in bytes; only a redirect may exceed it.
 const CAPACITY: usize = 512;
 
-/// Longest URL of a redirect, in bytes: the head must stay below the 1.4 kB of one segment.
+/// Length of the longest URL of a redirect, in bytes: the head must stay below the 1.4 kB of one segment.
 const LOCATION: usize = 1200;
 
 /// Header of every JSON body.
 const JSON: &str = "Content-Type: application/json\r\n";
 
-/// The head of a reply, and its body if that is a text of ours.
+/// The head of a reply, with the body unless that is a file.
 pub struct Reply {
     text: Cow<'static, str>,
     status: u16,
 }
 
 impl Reply {
-    /// The bytes to send.
+    /// Returns the bytes to send.
     pub fn bytes(&self) -> &[u8] {
         self.text.as_bytes()
     }
 
-    /// The status, for the log.
+    /// Returns the status, for the log.
     pub fn status(&self) -> u16 {
         self.status
     }
 }
 
-/// 200 (`part` is `None`) or 206 for a file of this content and size; the body follows. `part`: the first byte and one
-/// after the last. A part outside the file gets 416, and an empty file 404: a module would flash an empty 200
-/// (docs/protocol.md 2b).
+/// Returns 200 (`part` is `None`) or 206 for a file of this content and size; the body follows. `part`: the first byte
+/// and one after the last. Returns 416 for a part outside the file, and 404 for an empty file, because a module would
+/// flash an empty 200 (docs/protocol.md 2b).
 pub fn file(content: ContentId, size: u64, part: Option<(u64, u64)>) -> Reply {
     if size == 0 {
         return plain(Status::NotFound, true);
@@ -64,13 +64,13 @@ pub fn file(content: ContentId, size: u64, part: Option<(u64, u64)>) -> Reply {
         .close()
 }
 
-/// 304 for a tool that has the content already; no body follows. The length is that of the 200 it did not get
-/// (RFC 9110 8.6).
+/// Returns 304 for a tool that has the content already; no body follows. The length is that of the 200 that the tool
+/// would have got (RFC 9110 8.6).
 pub fn not_modified(content: ContentId, size: u64) -> Reply {
     Draft::new(304, "", size).etag(content).close()
 }
 
-/// 416 for a file of this size; `None`: it is gone.
+/// Returns 416 for a file of this size; `None`: the file no longer exists.
 pub fn unsatisfiable(size: Option<u64>) -> Reply {
     let draft = Draft::new(416, "", 0);
     match size {
@@ -80,13 +80,13 @@ pub fn unsatisfiable(size: Option<u64>) -> Reply {
     .close()
 }
 
-/// 412 for a tool that asks for the rest of a file without naming its content.
+/// Returns 412 for a tool that asks for the rest of a file without naming the content.
 pub fn precondition_failed() -> Reply {
     Draft::new(412, "", 0).close()
 }
 
-/// 302 to an absolute URL; `None` if a head cannot hold it: not `http://host…` or `https://host…`, over 1200 bytes, or
-/// with anything but visible ASCII. Modules use it as it is (docs/protocol.md 2b).
+/// Returns 302 to an absolute URL; `None` if a head cannot contain the URL: not `http://host…` or `https://host…`, over
+/// 1200 bytes, or not only visible ASCII. Modules use the URL unchanged (docs/protocol.md 2b).
 pub fn redirect(location: &str) -> Option<Reply> {
     let host = location
         .strip_prefix("http://")
@@ -98,7 +98,7 @@ pub fn redirect(location: &str) -> Option<Reply> {
     fit.then(|| Draft::new(302, &format!("Location: {location}\r\n"), 0).close())
 }
 
-/// A refusal. `head_only`: the answer to HEAD, with the length of the body and without the body.
+/// Returns a refusal. `head_only`: the reply to HEAD, with the length of the body and without the body.
 pub fn refusal(refusal: Refusal, head_only: bool) -> Reply {
     // Most checks are refused, so each refusal is written only once.
     static ALL: LazyLock<[[Reply; 2]; Refusal::ALL.len()]> = LazyLock::new(|| {
@@ -123,7 +123,7 @@ fn new_refusal(refusal: Refusal, head_only: bool) -> Reply {
     }
 }
 
-/// A refusal for libfota3: always 200, unless there is no code.
+/// Returns a refusal for libfota3: always 200, unless the refusal has no code.
 pub fn refusal_in_json(refusal: Refusal, head_only: bool) -> Reply {
     match refusal.wording().body {
         Some((code, message)) => json(&coded(code, message), head_only),
@@ -131,13 +131,13 @@ pub fn refusal_in_json(refusal: Refusal, head_only: bool) -> Reply {
     }
 }
 
-/// 200 with this JSON.
+/// Returns 200 with this JSON.
 pub fn json(json: &str, head_only: bool) -> Reply {
     with_body(200, JSON, json, head_only)
 }
 
-/// The JSON of a refusal. The message consists of `\uXXXX` escapes alone, also for ASCII: the first edition restarts on
-/// anything else (docs/protocol.md 2a).
+/// Returns the JSON of a refusal. The message consists only of `\uXXXX` escapes, also for ASCII: the first edition
+/// restarts on anything else (docs/protocol.md 2a).
 fn coded(code: u32, message: &str) -> String {
     let mut body = String::with_capacity(CAPACITY);
     let mut write = |text: Arguments<'_>| {
@@ -152,7 +152,7 @@ fn coded(code: u32, message: &str) -> String {
     body
 }
 
-/// A status of our own with a short ASCII text, which is never empty with 200.
+/// Returns a status that is not about a file, with a short ASCII text. The text is never empty with 200.
 pub fn plain(status: Status, head_only: bool) -> Reply {
     let (code, text) = match status {
         Status::Healthy => (200, "ok\n"),
@@ -181,7 +181,7 @@ pub fn plain(status: Status, head_only: bool) -> Reply {
 /// Statuses that are not about a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// 200, `/healthz` and `/readyz`.
+    /// 200, for `/healthz` and `/readyz`.
     Healthy,
     /// 400
     BadRequest,
@@ -201,9 +201,9 @@ pub enum Status {
     NotImplemented,
     /// 503 with Retry-After, while stopping or at the connection cap.
     Unavailable,
-    /// 503, `/readyz` while the firmware folder is being read.
+    /// 503, for `/readyz` while the firmware folder is being read.
     Reading,
-    /// 503, `/readyz` after `luat-ota drain`.
+    /// 503, for `/readyz` after `luat-ota drain`.
     Drained,
     /// 505
     Version,
@@ -217,14 +217,15 @@ fn with_body(status: u16, headers: &str, body: &str, head_only: bool) -> Reply {
     reply
 }
 
-/// A head that lacks `Connection` and the empty line.
+/// A head without `Connection` and the empty line.
 struct Draft {
     text: String,
     status: u16,
 }
 
 impl Draft {
-    /// The status line, `headers` (whole lines) and the length of the body. 503 always has `Retry-After`.
+    /// Creates a head with the status line, `headers` (whole lines) and the length of the body. 503 always has
+    /// `Retry-After`.
     fn new(status: u16, headers: &str, length: u64) -> Draft {
         let mut text = String::with_capacity(CAPACITY);
         text.push_str(status_line(status));
@@ -242,7 +243,7 @@ impl Draft {
         self
     }
 
-    /// The content's id as a strong ETag.
+    /// Adds the content's id as a strong ETag.
     fn etag(self, content: ContentId) -> Draft {
         self.header(format_args!("ETag: \"{content}\""))
     }
@@ -256,8 +257,8 @@ impl Draft {
     }
 }
 
-/// The status line. The reason phrase is never empty: without it LuaTask swallows the first header line
-/// (docs/protocol.md 2b).
+/// Returns the status line. The reason phrase is never empty, because without one LuaTask swallows the first header
+/// line (docs/protocol.md 2b).
 fn status_line(status: u16) -> &'static str {
     match status {
         200 => "HTTP/1.1 200 OK",

@@ -21,7 +21,7 @@ fn text(reply: &Reply) -> &str {
     std::str::from_utf8(reply.bytes()).unwrap()
 }
 
-/// What the strictest of the modules needs (docs/protocol.md 0, 2). Returns headers and body.
+/// Checks what the strictest modules require (docs/protocol.md 0, 2). Returns headers and body.
 fn checked(reply: &Reply) -> (Vec<(&str, &str)>, &str) {
     let (head, body) = text(reply).split_once("\r\n\r\n").unwrap();
     let mut lines = head.split("\r\n");

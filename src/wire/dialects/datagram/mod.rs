@@ -1,7 +1,8 @@
-//! The packet protocol of the first edition over UDP, and the same bytes over TCP, in both forms (docs/protocol.md 6).
+//! Parser and encoder of the packet protocol of the first edition over UDP, and the same bytes over TCP, in both forms
+//! (docs/protocol.md 6).
 //!
-//! PROJECT and VERSION are free text, and so is SN in the official form, which may contain commas: a message is parsed
-//! from both ends. Nothing is percent-encoded.
+//! PROJECT and VERSION are free text, and so is SN in the official form, which may contain commas. A message is
+//! therefore parsed from both ends. Nothing is percent-encoded.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -16,14 +17,14 @@ use crate::decision::Check;
 use crate::firmware::audience::DeviceId;
 use crate::wire::text;
 
-/// Data bytes in a packet: the last one of a file has 1 to 1022, all others 1022.
+/// Number of data bytes in a packet: 1022, except for the last packet of a file, which has 1 to 1022.
 pub const PACKET: usize = 1022;
 
-/// The largest file that 65535 packets carry, in bytes.
+/// Size of the largest file that 65535 packets carry, in bytes.
 pub const LARGEST: u64 = 65535 * PACKET as u64;
 
-/// How our own replies begin, and those of other servers. To answer one would be to talk to another
-/// server, or to ourselves, for ever (docs/hazards.md 5).
+/// Prefixes of this server's replies and those of other servers. A message that begins so gets no reply. Otherwise the
+/// server could exchange replies with another server, or with itself, endlessly (docs/hazards.md 5).
 const REPLIES: [&[u8]; 8] = [
     b"LUAUPDATE",
     b"ERR",
@@ -35,7 +36,7 @@ const REPLIES: [&[u8]; 8] = [
     b"OK",
 ];
 
-/// What is before a comma, and what is behind it.
+/// The bytes before and after a comma.
 type Split<'a> = (&'a [u8], &'a [u8]);
 
 /// A message from a module.
@@ -45,23 +46,23 @@ pub enum Datagram<'a> {
     Check(Check<'a>),
     /// `Get5,7` or `0,KEY,IMEI,SN,PROJECT_COREVER,VERSION,Get5,7`.
     Get(Get),
-    /// Text of another kind: `unknown function`.
+    /// Any other text; the reply is `unknown function`.
     Unknown,
-    /// Never answered: no text, empty, or begins like one of our own replies (docs/hazards.md 5).
+    /// A message that gets no reply: empty, not text, or with the prefix of a reply (docs/hazards.md 5).
     Silence,
 }
 
-/// "Packet `number` of upgrade `id`." Each is `None` if it is not a number that we could have given:
-/// then the answer is `ERR`.
+/// A request for packet `number` of upgrade `id`. A field is `None` if it is not a number that this server could have
+/// assigned; the reply is then `ERR`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Get {
-    /// 1-based, 1..=65535.
+    /// Number of the packet, counted from 1: 1..=65535.
     pub number: Option<u16>,
-    /// 0..=2147483647.
+    /// Number of the upgrade: 0..=2147483647.
     pub id: Option<u32>,
 }
 
-/// Reads one message. Trailing CR, LF, NUL, spaces and tabs do not matter.
+/// Parses one message. Trailing CR, LF, NUL, spaces and tabs are ignored.
 pub fn parse(bytes: &[u8]) -> Datagram<'_> {
     let message = trim_end(bytes);
     if is_silence(message) {
@@ -78,8 +79,8 @@ pub fn parse(bytes: &[u8]) -> Datagram<'_> {
     parsed.unwrap_or(Datagram::Unknown)
 }
 
-/// How many packets a file of this size has and how many data bytes are in the last one (1..=1022);
-/// `None` for an empty file or one over [`LARGEST`].
+/// Returns the number of packets of a file of this size and the number of data bytes in the last one (1..=1022); `None`
+/// for an empty file or one over [`LARGEST`].
 pub fn packets(size: u64) -> Option<(u16, u16)> {
     let behind_first = size.checked_sub(1)?;
     let count = behind_first / PACKET as u64 + 1;
@@ -87,8 +88,8 @@ pub fn packets(size: u64) -> Option<(u16, u16)> {
     Some((u16::try_from(count).ok()?, u16::try_from(last).ok()?))
 }
 
-/// Writes `LUAUPDATE,<id>,<count>,<last>` into the buffer; its length, at most 31 bytes. 0 if the buffer
-/// is too short.
+/// Writes `LUAUPDATE,<id>,<count>,<last>` into the buffer. Returns the length, at most 31 bytes, or 0 if the buffer is
+/// too short.
 pub fn write_offer(buffer: &mut [u8], id: u32, count: u16, last: u16) -> usize {
     let room = buffer.len();
     let mut rest = buffer;
@@ -109,11 +110,11 @@ fn is_silence(message: &[u8]) -> bool {
     message.is_empty()
         || REPLIES.iter().any(|reply| message.starts_with(reply))
         || message.iter().any(u8::is_ascii_control)
-        // Field by field: a project in UTF-8 may stand beside an SN in GBK.
+        // Each field is checked alone: a message may contain a project in UTF-8 and an SN in GBK.
         || !message.split(|&b| b == b',').all(text::is_readable)
 }
 
-/// `IMEI "," PROJECT_COREVER "," VERSION`, if the first field is an id.
+/// Parses `IMEI "," PROJECT_COREVER "," VERSION`, if the first field is an id.
 fn user_check(message: &[u8]) -> Option<Datagram<'_>> {
     let (_, (imei, rest)) = first_field(message).ok()?;
     let (name, version) = last_field(rest)?;
@@ -122,18 +123,18 @@ fn user_check(message: &[u8]) -> Option<Datagram<'_>> {
     is_module.then_some(Datagram::Check(check))
 }
 
-/// `nil` or zeros, where a module's id should be.
+/// Whether the field contains `nil` or zeros in place of a module's id.
 fn is_nobody(imei: &[u8]) -> bool {
     let imei = imei.trim_ascii();
     !imei.is_empty() && DeviceId::is_nobody(&text::read(imei))
 }
 
-/// `0,KEY,IMEI,SN,PROJECT_COREVER,VERSION` and, if it asks for a packet, `,GetN,ID` behind it.
+/// Parses `0,KEY,IMEI,SN,PROJECT_COREVER,VERSION`, followed by `,GetN,ID` if the message asks for a packet.
 fn official(message: &[u8]) -> Option<Datagram<'_>> {
     let (_, (key, (imei, rest))) = official_beginning(message).ok()?;
     let (rest, last) = last_field(rest)?;
     let (rest, middle) = last_field(rest)?;
-    // What is left is `SN` or `SN,PROJECT_COREVER,VERSION`. Only behind the latter is `Get5` no name.
+    // The rest is `SN` or `SN,PROJECT_COREVER,VERSION`. Only after the latter is `Get5` not a firmware name.
     let room = rest.iter().filter(|&&b| b == b',').count() >= 2;
     if room && let Ok((_, number)) = get_number(middle) {
         let id = get_id(last);
@@ -142,18 +143,18 @@ fn official(message: &[u8]) -> Option<Datagram<'_>> {
     Some(Datagram::Check(check(key, imei, middle, last)))
 }
 
-/// `"0," KEY "," IMEI "," rest`
+/// Parses `"0," KEY "," IMEI "," rest`.
 fn official_beginning(input: &[u8]) -> IResult<&[u8], (&[u8], Split<'_>)> {
     let key_and_rest = separated_pair(field, char(','), first_field);
     preceded(tag("0,"), key_and_rest).parse(input)
 }
 
-/// A field, and what follows its comma.
+/// Parses a field. Returns the field and the bytes after its comma.
 fn first_field(input: &[u8]) -> IResult<&[u8], Split<'_>> {
     separated_pair(field, char(','), rest).parse(input)
 }
 
-/// What is before the last comma, and the field behind it.
+/// Splits off the last field. Returns the bytes before the last comma and the field after it.
 fn last_field(input: &[u8]) -> Option<Split<'_>> {
     let at = input.iter().rposition(|&b| b == b',')?;
     let (before, field) = input.split_at_checked(at)?;
@@ -164,7 +165,7 @@ fn field(input: &[u8]) -> IResult<&[u8], &[u8]> {
     take_till(|b| b == b',').parse(input)
 }
 
-/// `"Get" number "," id`. Whatever begins with `Get` is meant as one.
+/// Parses `"Get" number "," id`. Every message that begins with `Get` counts as such a request.
 fn get(input: &[u8]) -> IResult<&[u8], Get> {
     let (rest, number) = preceded(tag("Get"), field).parse(input)?;
     let id = rest.strip_prefix(b",").and_then(get_id);
@@ -172,7 +173,7 @@ fn get(input: &[u8]) -> IResult<&[u8], Get> {
     Ok((b"", Get { number, id }))
 }
 
-/// `"Get" 1*DIGIT`; the number, if it is one of a packet.
+/// Parses `"Get" 1*DIGIT`. Returns the number, if it is a valid packet number.
 fn get_number(input: &[u8]) -> IResult<&[u8], Option<u16>> {
     all_consuming(preceded(tag("Get"), digit1))
         .map(packet)
@@ -189,7 +190,7 @@ fn packet(digits: &[u8]) -> Option<u16> {
 
 fn get_id(digits: &[u8]) -> Option<u32> {
     let parsed: IResult<&[u8], u32> = all_consuming(upgrade_id).parse(digits);
-    // More than a module's 32-bit signed number holds is none that we gave.
+    // The server assigns no id that exceeds the 32-bit signed number of a module.
     parsed
         .ok()
         .map(|(_, id)| id)

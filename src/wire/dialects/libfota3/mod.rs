@@ -1,8 +1,7 @@
-//! The dialect of libfota3 (docs/protocol.md 7): the check, the file that its answer names, and the report of the
-//! result.
+//! The dialect of libfota3 (docs/protocol.md 7): the check, the file that the reply names, and the result report.
 //!
-//! Every answer is 200 with JSON, "no update" too, and the file must be sent as exactly 200. The check becomes the
-//! one that libfota2 would have sent, plus the middle number of the script's version.
+//! Every reply is 200 with JSON, also "no update", and the file must be sent as exactly 200. The check is converted to
+//! the one that libfota2 would have sent, plus the middle number of the script's version.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -20,40 +19,40 @@ use crate::wire::text::decode;
 
 mod versions;
 
-/// Where the check goes.
+/// Path of the check.
 const CHECK: &[u8] = b"api/site/turnkey_fota";
 
-/// Where the file is: our own choice, since the check's answer names it.
+/// Path of the file. The server is free to choose this path, since the reply to the check contains the URL.
 const FILE: &str = "api/site/turnkey_fota_file";
 
-/// Where the report goes.
+/// Path of the result report.
 const RESULT: &[u8] = b"api/site/turnkey_fota_result";
 
-/// The longest report, in bytes.
+/// Length of the longest result report, in bytes.
 pub const LONGEST_REPORT: u64 = 4096;
 
-/// The longest URL that we give away, in bytes.
+/// Length of the longest URL in a reply, in bytes.
 const LONGEST_URL: usize = 1200;
 
-/// One of the three.
+/// A request of libfota3.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Libfota3Request<'a> {
-    /// Is there something for me?
+    /// A check.
     Check(Libfota3Check<'a>),
-    /// The file.
+    /// A request for the offered file.
     File(Libfota3File<'a>),
-    /// A report, in the body.
+    /// A result report, which is in the body.
     Report,
 }
 
-/// A check, with what stands in it beside what libfota2 says.
+/// A check, with the values that it contains besides those of libfota2.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Libfota3Check<'a> {
-    /// As libfota2 would ask, with the whole version of the script.
+    /// The check as libfota2 would send it, with the whole version of the script.
     pub check: Check<'a>,
-    /// `imei`, `mac` or `uid`.
+    /// Kind of the id: `imei`, `mac` or `uid`.
     kind: &'static str,
-    /// The second result of `rtos.version(true)`, an integer of Lua; `None`: missing, or no number.
+    /// The second result of `rtos.version(true)`, a Lua integer; `None` if it is missing or not a number.
     core_id: Option<i64>,
     script_name: Cow<'a, str>,
     model: Cow<'a, str>,
@@ -61,31 +60,31 @@ pub struct Libfota3Check<'a> {
     script_version: Cow<'a, str>,
 }
 
-/// What a URL of ours asks for.
+/// A request for a URL from a reply of this server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Libfota3File<'a> {
-    /// The check whose answer it was in.
+    /// The check whose reply contained the URL.
     pub asked: Libfota3Check<'a>,
-    /// The file.
+    /// The content of the offered package.
     pub content: ContentId,
-    /// The proof that it was.
+    /// Proof that the reply contained the URL.
     pub mark: u64,
 }
 
-/// A module's word on an update.
+/// A module's report of the result of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reported {
-    /// Who.
+    /// The device.
     pub device: DeviceId,
-    /// What it got.
+    /// The content that the device received.
     pub content: ContentId,
-    /// The proof that it was offered that.
+    /// Proof that the device was offered the content.
     pub mark: u64,
-    /// 1: it runs the new version; 2: it does not; else nobody knows.
+    /// 1: the device runs the new version; 2: it does not; any other number: unknown.
     pub result: i64,
 }
 
-/// Reads a target as it stands in the request line; `None`: it is none of these.
+/// Parses a target as written in the request line; `None` if it is not a request of libfota3.
 pub fn read(target: &[u8]) -> Option<Libfota3Request<'_>> {
     let target = target.trim_ascii();
     let target = without_authority(target);
@@ -109,7 +108,7 @@ pub fn read(target: &[u8]) -> Option<Libfota3Request<'_>> {
     }
 }
 
-/// The first value of this key that is not empty, as sent.
+/// Returns the first value of this key that is not empty, as sent.
 fn value<'a>(query: &'a [u8], name: &str) -> Option<&'a [u8]> {
     fields(query)
         .filter_map(pair)
@@ -117,7 +116,7 @@ fn value<'a>(query: &'a [u8], name: &str) -> Option<&'a [u8]> {
         .find_map(|(_, value)| given(Some(value)))
 }
 
-/// The value that begins so, up to the next `&`.
+/// Returns the value, not empty, of a field that starts with `begin`, up to the next `&`.
 fn raw_value<'a>(query: &'a [u8], begin: &[u8]) -> Option<&'a [u8]> {
     let query = query.strip_prefix(b"?").unwrap_or(query);
     query
@@ -129,7 +128,7 @@ fn asked(query: &[u8]) -> Libfota3Check<'_> {
     let text = |name| value(query, name).map(decode).unwrap_or_default();
     let device = ["imei", "mac", "uid"].into_iter().find_map(|kind| {
         let raw = match kind {
-            // Its raw bytes may hold a `?`.
+            // The raw bytes of a uid may contain a `?`.
             "uid" => raw_value(query, b"uid=")?,
             _ => value(query, kind)?,
         };
@@ -147,7 +146,7 @@ fn asked(query: &[u8]) -> Libfota3Check<'_> {
         check: Check {
             device,
             device_text,
-            // Without a name, too: then the project_key names the project.
+            // Also set without a script name, because the project_key then names the project.
             firmware_name: Some(format!("{script_name}_LuatOS-SoC_{model}").into()),
             version: version.into(),
             core_version: core,
@@ -163,9 +162,9 @@ fn asked(query: &[u8]) -> Libfota3Check<'_> {
     }
 }
 
-/// `CORE.A.B.C` of core `2012` and script `001.000.003`, digits as they are written: libfota3 says all of the
-/// script's version (docs/protocol.md 9d), of which libfota2 drops the middle number. The script's version alone
-/// where that cannot be, then with the core beside it.
+/// Returns `CORE.A.B.C` for core `2012` and script `001.000.003`, with the digits as written. libfota3 reports the
+/// whole version of the script (docs/protocol.md 9d), of which libfota2 drops the middle number. If that form is
+/// impossible, returns the script's version alone, and the core version separately.
 fn version(core: &str, script: &str) -> (String, Option<u32>) {
     let core = core.trim().trim_start_matches(['V', 'v']);
     let number = core.parse().ok();
@@ -178,7 +177,7 @@ fn version(core: &str, script: &str) -> (String, Option<u32>) {
 }
 
 impl Libfota3Check<'_> {
-    /// The URL of a file that is offered; `base` is `http://host`. `None`: it would be too long.
+    /// Returns the URL of an offered file; `base` is `http://host`. `None` if the URL would be too long.
     pub fn url(&self, base: &str, content: ContentId, mark: u64) -> Option<String> {
         let mut url = format!("{base}/{FILE}?");
         let fields = [
@@ -206,8 +205,8 @@ impl Libfota3Check<'_> {
         (url.len() <= LONGEST_URL).then_some(url)
     }
 
-    /// The core that the module will run after this package, as far as it is another one than now or the
-    /// module did not say its own. A script-only package leaves the core as it is.
+    /// Returns the core version that the module will run after this package, if the package contains a core or the
+    /// module did not report its own; `None` otherwise. A script package leaves the core unchanged.
     fn new_core(&self, release: &Release, package: &Package) -> Option<u32> {
         let family = self.check.name().platform.and_then(ChipFamily::of_platform);
         if !package.brings_core(family) && !self.core_version.is_empty() {
@@ -216,8 +215,8 @@ impl Libfota3Check<'_> {
         release.version.core_form().map(|form| form.core)
     }
 
-    /// The answer to a check that is offered something. `mark`: proves the report. The module compares
-    /// `core_id`, `core_version` and `script_version` after its restart with what it runs (docs/protocol.md 9d).
+    /// Returns the reply to a check with an offer. `mark`: proves the report. After its restart the module compares
+    /// `core_id`, `core_version` and `script_version` with the versions that it runs (docs/protocol.md 9d).
     pub fn offer(&self, offer: &Offer<'_>, url: &str, mark: u64) -> String {
         let Offer {
             release, package, ..
@@ -236,21 +235,21 @@ impl Libfota3Check<'_> {
             "fota_sn": device.map(|device| serial(device, package.content, mark)).unwrap_or_default(),
             "url": url,
         });
-        // A field that is missing equals nothing for the module; a null is no better.
+        // A field without a value is left out: for the module a missing field equals nothing, and a null is not better.
         if let Some(fields) = answer.as_object_mut() {
             let id = self.core_id.map(|id| ("core_id".to_owned(), id.into()));
             let core = (!core.is_empty()).then(|| ("core_version".to_owned(), core.into()));
             fields.extend(id.into_iter().chain(core));
         }
-        // Not by its Display, here or elsewhere: that one has two ways to write it, and brings both.
+        // Display is not used, here or elsewhere, because it links both the compact and the indented serialiser.
         serde_json::to_string(&answer).unwrap_or_default()
     }
 }
 
-/// The letters of the kinds of id in a serial.
+/// Letters for the kinds of id in a serial.
 const KINDS: [char; 3] = ['i', 'm', 'o'];
 
-/// What a module sends back with its report.
+/// Returns the serial, which the module sends back with its report.
 fn serial(device: DeviceId, content: ContentId, mark: u64) -> String {
     let (kind, number) = device.parts();
     let kind = KINDS.get(usize::from(kind)).copied().unwrap_or('o');
@@ -277,7 +276,7 @@ fn read_serial(text: &str) -> Option<(DeviceId, ContentId, u64)> {
     Some((device, ContentId::parse(content)?, hex(mark)?)).filter(|_| end)
 }
 
-/// Reads a report: `{"fota_sn":"…","result_code":1}`.
+/// Parses a report: `{"fota_sn":"…","result_code":1}`.
 pub fn report(body: &[u8]) -> Option<Reported> {
     let json: Value = serde_json::from_str(str::from_utf8(body).ok()?).ok()?;
     let (device, content, mark) = read_serial(json.get("fota_sn")?.as_str()?)?;

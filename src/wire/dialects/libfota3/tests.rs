@@ -98,7 +98,7 @@ fn a_url_brings_back_the_check_whose_answer_it_was_in() {
             panic!("{url}");
         };
         assert_eq!((wanted.content, wanted.mark), (A, 0xfe));
-        // All but the key, which is no one's business on the way to the file.
+        // Everything but the key, which the URL of the file must not disclose.
         let without_key = Check {
             project_key: None,
             ..asked.check.clone()
@@ -109,7 +109,8 @@ fn a_url_brings_back_the_check_whose_answer_it_was_in() {
     assert_eq!(check(&long).url("http://h", A, 1), None);
 }
 
-/// The answer to `ask`, offered the newest file of a folder that holds this one.
+/// Returns the reply to `ask` with an offer of the newest file of a folder that contains the file
+/// at `path`.
 fn answer(ask: &str, path: &str, kind: PackageKind) -> Value {
     let found = ScanResult {
         files: vec![ScannedFile {
@@ -212,7 +213,7 @@ fn the_core_version_is_that_of_the_core_after_this_package() {
     let named = "A B&C/2050.001.004/u.bin";
     let from = "A B&C/2050.001.004/from-2012/u.bin";
     for (sent, path, kind, core) in [
-        // The script alone, by any_core.
+        // Only the script, by any_core.
         ("&core_version=2012", named, SCRIPT, Some("2012")),
         ("&core_version=V2012", named, SCRIPT, Some("V2012")),
         ("&core_version=2012", from, DELTA, Some("2050")),
@@ -223,7 +224,7 @@ fn the_core_version_is_that_of_the_core_after_this_package() {
             SCRIPT,
             Some("2012"),
         ),
-        // The name does not say which core it brings.
+        // The release's name does not state the new core.
         (
             "&core_version=2012",
             "A B&C/2.0.1/from-2012/u.bin",
@@ -238,7 +239,7 @@ fn the_core_version_is_that_of_the_core_after_this_package() {
         let core = core.map(Value::from);
         assert_eq!(said.get("core_version"), core.as_ref(), "{sent} {path}");
     }
-    // A whole image brings its core.
+    // A full package contains a core.
     let ask = ASK.replace("Air780EPM", "Air101");
     let whole = PackageKind::W800 { script: false };
     assert_eq!(answer(&ask, named, whole)["core_version"], "2050");

@@ -1,8 +1,8 @@
-//! The core and script versions in the answer, as the module compares them after its restart with what it
+//! The core and script versions in the reply, as the module compares them after its restart with the versions that it
 //! then runs (docs/protocol.md 9d). Both are texts; a wrong digit makes a healthy module report a failure.
 
-/// The numeric fields of a version text, without the `v`. `None`: it is no version of one to five fields of
-/// ASCII digits.
+/// Returns the numeric fields of a version text, without the `v`; `None` if the text is not a version of one to five
+/// fields of ASCII digits, in at most 128 bytes.
 fn fields(text: &str) -> Option<Vec<&str>> {
     const LONGEST: usize = 128;
     let text = text.trim();
@@ -13,13 +13,13 @@ fn fields(text: &str) -> Option<Vec<&str>> {
     good.then_some(fields)
 }
 
-/// The VERSION of the new script, in the form of the one that the module runs.
+/// Returns the VERSION of the new script, in the form of the version that the module runs.
 ///
-/// `asked`: the request's `script_version`. `release`: the release's version as its name writes it.
-/// `cored`: that is in core form; where it is CORE.A.C, the middle number is the request's.
+/// `asked`: the request's `script_version`. `release`: the release's version as its name writes it. `cored`: the
+/// release's version is in core form. If it is CORE.A.C, the middle number is taken from the request.
 ///
-/// A request that pads its fields with zeros (`001.000.009`) is answered with fields of the same widths, any
-/// other one with none (`1.0.10`). If the request is no numeric version, the digits are the release's.
+/// If the request pads its fields with zeros (`001.000.009`), the reply has fields of the same widths, otherwise fields
+/// without padding (`1.0.10`). If the request's version is not numeric, the digits are those of the release.
 pub(super) fn script_version(asked: &str, release: &str, cored: bool) -> String {
     let Some(written) = fields(release) else {
         return release.to_owned();
@@ -41,7 +41,7 @@ pub(super) fn script_version(asked: &str, release: &str, cored: bool) -> String 
     {
         new.pop();
     }
-    // What the release does not name stays as it is; a plain release names all.
+    // Fields that the release does not name keep the module's number; a plain release names all fields.
     new.resize(
         new.len().max(old.len()),
         if cored { None } else { Some("0") },
@@ -68,15 +68,15 @@ pub(super) fn script_version(asked: &str, release: &str, cored: bool) -> String 
     }
 }
 
-/// The least number of digits in each field.
+/// Minimum number of digits in each field.
 struct Widths<'v> {
-    /// The fields whose widths are kept; `None`: none is padded.
+    /// The fields whose widths are kept; `None`: no padding.
     like: Option<&'v [&'v str]>,
 }
 
 impl<'v> Widths<'v> {
-    /// The widths of a version: padded if a field has a leading zero, or if all have three digits
-    /// (`XXX.YYY.ZZZ`). `1.10.0` is not padded: 2.0.0 after it is not `2.00.0`.
+    /// Returns the widths of a version, which is padded if a field has a leading zero or if all have three digits
+    /// (`XXX.YYY.ZZZ`). `1.10.0` is not padded: the version 2.0.0 after it is not written as `2.00.0`.
     fn of(fields: &'v [&'v str]) -> Widths<'v> {
         let leading_zero = |field: &&str| field.len() > 1 && field.starts_with('0');
         let padded = fields.iter().any(leading_zero) || fields.iter().all(|field| field.len() == 3);
@@ -93,8 +93,8 @@ impl<'v> Widths<'v> {
     }
 }
 
-/// The core version after the update, in the form of the request's `core_version`. `core`: the number of
-/// that core; `None`: the core stays, or the new one is not known. Empty: nothing is known of it.
+/// Returns the core version after the update, in the form of the request's `core_version`. `core`: the new core
+/// version; `None` if the core stays or the new one is unknown. Empty if no core version is known.
 pub(super) fn core_version(asked: &str, core: Option<u32>) -> String {
     let asked = asked.trim();
     let digits = asked.trim_start_matches(['v', 'V']);
@@ -150,7 +150,7 @@ mod tests {
             ("1.7.0.5", "2046.1.2", "1.7.2.5"),
             ("1.7.0", "2046.2", "2.7.0"),
             ("1.7.0", "2046", "0.7.0"),
-            // CORE.A.B.C names all.
+            // CORE.A.B.C names all fields.
             ("001.999.000", "2046.1.0.1", "001.000.001"),
             ("beta", "2046.001.004", "001.000.004"),
             ("", "2046.1.4", "1.0.4"),

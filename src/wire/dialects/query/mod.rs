@@ -1,4 +1,4 @@
-//! The HTTP check whose parameters are in the query: libfota, libfota2, LuaTask and the first edition, with every
+//! Parser of the HTTP check with parameters in the query: libfota, libfota2, LuaTask and the first edition, with every
 //! mistake that users make in the URL (docs/protocol.md 1, 3).
 
 use std::borrow::Cow;
@@ -17,7 +17,8 @@ use crate::decision::Check;
 use crate::firmware::audience::DeviceId;
 use crate::wire::text::decode;
 
-/// Parses a target without leading slashes: a check at a known path, or at any other if the query is that of a check.
+/// Parses a target without leading slashes: a check at a known path, or at any other path if the query is that of a
+/// check.
 pub(in crate::wire) fn check(target: &[u8]) -> Option<Check<'_>> {
     let (path, query, hint) = cut(target);
     let values = Values::read(query);
@@ -41,8 +42,8 @@ pub(in crate::wire) fn check(target: &[u8]) -> Option<Check<'_>> {
     })
 }
 
-/// `luat/update`, `luat/update/PROJECT` or `api/site/firmware_upgrade`, and what users leave behind it; a slash
-/// may be doubled. The project, as sent, if the path names one.
+/// Parses `luat/update`, `luat/update/PROJECT` or `api/site/firmware_upgrade`, and the characters that users leave at
+/// the end; a slash may be doubled. Returns the project, as sent, if the path names one.
 fn well_known(path: &[u8]) -> IResult<&[u8], Option<&[u8]>> {
     let project = preceded(slashes, take_till1(is_left_over));
     let update = (tag("luat"), slashes, tag("update"));
@@ -63,7 +64,7 @@ fn well_known(path: &[u8]) -> IResult<&[u8], Option<&[u8]>> {
     .parse(path)
 }
 
-/// `1*"/"`
+/// Parses `1*"/"`.
 fn slashes(input: &[u8]) -> IResult<&[u8], &[u8]> {
     take_while1(|byte| byte == b'/').parse(input)
 }
@@ -72,9 +73,9 @@ fn is_left_over(byte: u8) -> bool {
     byte == b'/' || byte == b'&'
 }
 
-/// Cuts path and query apart: at the first `?`, or where a query begins without one, because libfota2
-/// of 2024-11 and later only appends to the URL that the user wrote (docs/protocol.md 1g). Also says what is
-/// odd about it (docs/protocol.md 3).
+/// Splits path and query: at the first `?`, or where a query begins without one, because libfota2 of 2024-11 and later
+/// only appends to the URL that the user wrote (docs/protocol.md 1g). Also returns a hint about a mistake in the URL
+/// (docs/protocol.md 3).
 fn cut(target: &[u8]) -> (&[u8], &[u8], &'static str) {
     const BEGINNINGS: [&[u8]; 11] = [
         b"imei=",
@@ -95,7 +96,7 @@ fn cut(target: &[u8]) -> (&[u8], &[u8], &'static str) {
         let rest = target.get(*at..).unwrap_or_default();
         BEGINNINGS.iter().any(|key| rest.starts_with(key))
     };
-    // A query that begins without a `?` begins before the first. All beginnings end in `=` or `&`.
+    // A query that begins without a `?` begins before the first `?`. All beginnings end in `=` or `&`.
     if memchr2(b'=', b'&', path).is_some()
         && let Some(at) = (0..end).find(begins)
         && let Some((path, query)) = target.split_at_checked(at)
@@ -109,7 +110,7 @@ fn cut(target: &[u8]) -> (&[u8], &[u8], &'static str) {
     }
 }
 
-/// What the module's owner could set right, by the query; empty if nothing.
+/// Returns a hint for the module's owner about a mistake in the query; empty if there is none.
 fn oddity(query: &[u8]) -> &'static str {
     if query.starts_with(b"?") {
         "the url in the module's script should end without `?`"
@@ -137,8 +138,8 @@ struct Values<'a> {
 }
 
 impl<'a> Values<'a> {
-    /// `pair *( ( "&" / "?" ) pair )`. The first value of a key that is not empty wins: a client that
-    /// appends its query again at every check (docs/protocol.md 1g, 2024-04-09) says the same each time.
+    /// Parses `pair *( ( "&" / "?" ) pair )`. The first value of a key that is not empty wins: a client that appends
+    /// its query again at every check (docs/protocol.md 1g, 2024-04-09) repeats the same values.
     fn read(query: &'a [u8]) -> Values<'a> {
         let mut values = Values::default();
         for (key, value) in fields(query).filter_map(pair) {
@@ -151,7 +152,7 @@ impl<'a> Values<'a> {
         values
     }
 
-    /// The place of a key, whose case does not matter.
+    /// Returns the field for a key, whose case does not matter.
     fn slot(&mut self, key: &[u8]) -> Option<&mut Option<&'a [u8]>> {
         let is = |name: &str| name.as_bytes().eq_ignore_ascii_case(key);
         Some(match key {
@@ -168,12 +169,12 @@ impl<'a> Values<'a> {
         })
     }
 
-    /// Can it be known which project is asked for?
+    /// Whether the values identify the project.
     fn names_a_project(&self) -> bool {
         given(self.firmware_name).is_some() || given(self.project_key).is_some()
     }
 
-    /// The first of imei, mac, uid and muid that is an id, and the text by which it is shown.
+    /// Returns the first of imei, mac, uid and muid that is a valid id, and the text by which the id is shown.
     fn device(&self, query: &'a [u8]) -> Option<(DeviceId, Cow<'a, str>)> {
         let imei = given(self.imei).or_else(|| swallowed_imei(query));
         [
@@ -192,7 +193,7 @@ fn core_version(value: &[u8]) -> Option<u32> {
     parsed.ok().map(|(_, core)| core)
 }
 
-/// The IMEI in `?a=1imei=862991443753386&…`, which is what becomes of a user's URL that ends `?a=1`.
+/// Returns the IMEI in `?a=1imei=862991443753386&…`, which results from a user's URL that ends in `?a=1`.
 fn swallowed_imei(query: &[u8]) -> Option<&[u8]> {
     let digits = |input| -> IResult<&[u8], &[u8]> { digit1.parse(input) };
     memchr_iter(b'=', query)

@@ -12,7 +12,7 @@ fn checked(target: &[u8]) -> Check<'_> {
     }
 }
 
-/// Device as written, firmware name, version and key.
+/// Returns the device as written, the firmware name, the version and the key.
 fn said(target: &[u8]) -> [String; 4] {
     let check = checked(target);
     [
@@ -299,7 +299,7 @@ fn a_check_may_be_sent_below_firmware_as_to_any_other_path() {
     ] {
         assert_eq!(checked(target.as_bytes()).project(), "P", "{target}");
     }
-    // No check without both.
+    // A target without a version is not a check.
     assert_eq!(
         http_target(b"/firmware/x?firmware_name=P"),
         HttpTarget::File("x".into(), None)
