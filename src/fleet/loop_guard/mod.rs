@@ -21,7 +21,7 @@ use super::network::CoarseNetwork;
 use super::requester::{IdentityHash, Requester};
 use super::short_version::ShortVersion;
 use super::{FileRange, TransferOutcome};
-use crate::decision::Looping;
+use crate::decision::HeldContents;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 
@@ -33,7 +33,7 @@ const PER_ID: usize = 16;
 
 /// Contents of one device in one network: the hold of one is not evicted by an offer of another, nor the evidence
 /// against a new one by those that are held.
-const CONTENTS: usize = Looping::MOST;
+const CONTENTS: usize = HeldContents::MAX;
 
 /// Evidence of an id from all networks together counts for one part in so many. It holds a device that wanders
 /// between networks; see [`LoopGuard::deserved`] for the devices that it does not touch.
@@ -82,8 +82,8 @@ impl LoopGuard {
     }
 
     /// The contents that are held back from this device if it asks now from byte 0.
-    pub fn held(&self, who: &Requester, facts: CheckFacts, now: Stamp) -> Looping {
-        let mut looping = Looping::default();
+    pub fn held(&self, who: &Requester, facts: CheckFacts, now: Stamp) -> HeldContents {
+        let mut held = HeldContents::default();
         for slot in self.own(who) {
             let judged = slot.record.judge(who, facts, self.attempts, now);
             let Some((after, counted)) = judged else {
@@ -93,10 +93,10 @@ impl LoopGuard {
                 || self.deserved(who.device, slot.serial(), &after) > after.entry.level
                 || counted && after.is_frequent(self.attempts, now);
             if is_held {
-                looping.add(after.entry.content, after.is_extreme(now));
+                held.add(after.entry.content, after.is_extreme(now));
             }
         }
-        looping
+        held
     }
 
     /// The device asks from byte 0, and is offered this content. To be called after [`LoopGuard::held`] and the
