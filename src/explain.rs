@@ -58,7 +58,7 @@ pub fn from_request(request: &[u8]) -> Result<Check<'_>, String> {
                  with the IMEI"
                     .to_owned(),
             ),
-            Datagram::Unknown | Datagram::Silence => Err(format!(
+            Datagram::Unknown | Datagram::NoReply => Err(format!(
                 "{:?} is neither a URL nor a message of the UDP protocol",
                 String::from_utf8_lossy(request)
             )),
@@ -67,7 +67,7 @@ pub fn from_request(request: &[u8]) -> Result<Check<'_>, String> {
     match http_target(target) {
         HttpTarget::Check(check) => Ok(check),
         HttpTarget::Libfota3(Libfota3Request::Check(asked)) => Ok(asked.check),
-        HttpTarget::Libfota3(Libfota3Request::File(wanted)) => Ok(wanted.asked.check),
+        HttpTarget::Libfota3(Libfota3Request::File(wanted)) => Ok(wanted.origin.check),
         HttpTarget::Libfota3(Libfota3Request::Report) => {
             Err("that reports what became of an update; explain the check before it".to_owned())
         }
@@ -191,7 +191,7 @@ pub fn explain<'c>(
         check,
         unix,
     };
-    let mut notes = Notes::kept();
+    let mut notes = Notes::collecting();
     let verdict = decide_if_read(&question(&check), &mut notes);
     // A file may be too large for UDP.
     let small = Check {

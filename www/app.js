@@ -1,5 +1,5 @@
 // Frame of the page: routing between views, language and theme, state of the connection. A view is a module
-// with `show(main, route, context)`, which returns its handlers: `heard` (an event of the stream), `tick`
+// with `show(main, route, context)`, which returns its handlers: `onEvent` (an event of the stream), `tick`
 // (every five seconds), `leave`.
 
 import { ago, api, events, h, icon, lang, memory, setLang, signIn, t, takeToken, toast, token, whenLocked } from './base.js';
@@ -164,9 +164,9 @@ async function tick() {
   link();
 }
 
-function heard(kind, data) {
+function onEvent(kind, data) {
   live.collect(kind, data);
-  if (view && view.heard) view.heard(kind, data);
+  if (view && view.onEvent) view.onEvent(kind, data);
   if (kind === 'catalog') tick();
 }
 
@@ -209,7 +209,7 @@ route();
 tick();
 setInterval(tick, 5000);
 document.addEventListener('visibilitychange', tick);
-restart = events(heard, (up) => {
+restart = events(onEvent, (up) => {
   context.streaming = up;
   link();
   if (view && view.linked) view.linked();

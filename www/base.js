@@ -86,7 +86,7 @@ function translate(text) {
 
 /** Updates the children of `parent` to `items`. An unchanged item keeps its element with focus and unfolded
  * parts. `draw(item, was)` may update the element `was` and return it. */
-export function keyed(parent, items, key, draw) {
+export function reconcile(parent, items, key, draw) {
   const old = new Map([...parent.children].map((child) => [child.dataset.item, child]));
   const active = document.activeElement;
   const focused = parent.contains(active) && active.closest('[data-item]');
@@ -123,8 +123,8 @@ export function keyed(parent, items, key, draw) {
 
 // ---- words
 
-const wish = (navigator.languages || [navigator.language || 'en']).map((tag) => tag.slice(0, 2).toLowerCase());
-export let lang = memory.get('lang') || wish.find((tag) => tag === 'zh' || tag === 'en') || 'en';
+const preferred = (navigator.languages || [navigator.language || 'en']).map((tag) => tag.slice(0, 2).toLowerCase());
+export let lang = memory.get('lang') || preferred.find((tag) => tag === 'zh' || tag === 'en') || 'en';
 
 export function setLang(to) {
   lang = to;
@@ -256,7 +256,7 @@ function askToken(why) {
 }
 
 /** Reason why a reply with this status requires another token, as a key of WORDS; '' if it does not. */
-const lacks = (status, header) => (status === 401 ? (token() ? 'tokenWrong' : 'tokenWhy') : status === 403 && header ? 'tokenReads' : '');
+const tokenProblem = (status, header) => (status === 401 ? (token() ? 'tokenWrong' : 'tokenWhy') : status === 403 && header ? 'tokenReads' : '');
 
 /** Failure of a request, with a sentence for the user. */
 export class Problem extends Error {
@@ -293,7 +293,7 @@ export async function api(method, path, body, headers = {}) {
     throw new Problem(0, t('offline'));
   }
   const text = await reply.text().catch(() => '');
-  const why = lacks(reply.status, reply.headers.get('WWW-Authenticate'));
+  const why = tokenProblem(reply.status, reply.headers.get('WWW-Authenticate'));
   if (why && method === 'GET') locked(why);
   else if (why && await askToken(why)) return api(method, path, body, headers);
   if (!reply.ok) throw problem(reply.status, text);
@@ -312,7 +312,7 @@ export function upload(path, file, digest, rules, moved) {
     request.upload.onprogress = (event) => moved(event.loaded);
     request.onload = () => {
       if (request.status < 300) resolve(JSON.parse(request.responseText));
-      else reject(Object.assign(problem(request.status, request.responseText), { why: lacks(request.status, request.getResponseHeader('WWW-Authenticate')) }));
+      else reject(Object.assign(problem(request.status, request.responseText), { why: tokenProblem(request.status, request.getResponseHeader('WWW-Authenticate')) }));
     };
     request.onerror = () => reject(new Problem(0, t('offline')));
     request.send(file);
@@ -333,7 +333,7 @@ export async function makePackage(file, query) {
   } catch {
     throw new Problem(0, t('offline'));
   }
-  const why = lacks(reply.status, reply.headers.get('WWW-Authenticate'));
+  const why = tokenProblem(reply.status, reply.headers.get('WWW-Authenticate'));
   if (why && await askToken(why)) return makePackage(file, query);
   if (!reply.ok) throw problem(reply.status, await reply.text().catch(() => ''));
   const [, name] = /filename\*?=(?:UTF-8''|")([^"]+)/.exec(reply.headers.get('Content-Disposition'));
@@ -366,7 +366,7 @@ export const base64 = (buffer) => btoa(Array.from(new Uint8Array(buffer), (byte)
  * EventSource cannot send the token. Aborts a stream that is silent for 40 s (the server pings every 15 s).
  * Does not read while the page is hidden (the server permits 16 readers) or without a token. Returns a
  * function that reconnects immediately. */
-export function events(heard, state) {
+export function events(onEvent, state) {
   let wait = 1000;
   let wake;
   let running = null;
@@ -394,7 +394,7 @@ export function events(heard, state) {
         for (const block of blocks) {
           const kind = /^event: ?(.*)$/m.exec(block);
           const data = /^data: ?(.*)$/m.exec(block);
-          if (kind && data) heard(kind[1], JSON.parse(data[1]));
+          if (kind && data) onEvent(kind[1], JSON.parse(data[1]));
         }
       }
     } finally {

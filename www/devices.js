@@ -106,7 +106,7 @@ function one(main, id) {
   load();
   return {
     tick: load,
-    heard: (kind, data) => { if (data.device === id) load(); },
+    onEvent: (kind, data) => { if (data.device === id) load(); },
     leave: () => { gone = true; },
   };
 }

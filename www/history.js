@@ -16,7 +16,7 @@ let ids = 0;
 
 /** Folded chart. `name` is its key; `list` and `query` select what is read and exported; `read` turns a reply into
  * `{ times, lines }`, for hours or days. `refresh` of the element reads data again that is older than a minute. */
-function folded(name, words, title, list, query, read) {
+function foldedChart(name, words, title, list, query, read) {
   const path = list + (query.length ? '?limit=500&' + new URLSearchParams(query) : '');
   const body = h('div.history', {});
   const known = kept.get(path) || { reply: null, at: 0, span: 'hours' };
@@ -50,7 +50,7 @@ function folded(name, words, title, list, query, read) {
 /** Chart of the counts of a release. */
 export function ofRelease(release) {
   const path = ['releases', release.project, release.version, 'history'].map(encodeURIComponent).join('/');
-  return folded('history', t('overTime'), t('chartOf', release.project + ' ' + release.version), path, [], (reply, span) => {
+  return foldedChart('history', t('overTime'), t('chartOf', release.project + ' ' + release.version), path, [], (reply, span) => {
     // The last row has the numbers shown beside the chart.
     const rows = [...reply[span], { ...reply.now, ...release.counts }];
     return {
@@ -62,7 +62,7 @@ export function ofRelease(release) {
 
 /** Chart of the versions that the devices of a project run: the most frequent ones, and the sum of the others. */
 export function ofProject(project) {
-  return folded('versions', t('runningVersions'), t('versionsOf', project), 'versions', [['project', project]], (reply, span) => {
+  return foldedChart('versions', t('runningVersions'), t('versionsOf', project), 'versions', [['project', project]], (reply, span) => {
     const lines = reply.versions.map((version) => ({ key: version.version, name: version.version, href: '#/devices?' + new URLSearchParams({ project, version: version.version }), values: [...version[span], version.devices] }));
     const most = (line) => Math.max(...line.values);
     lines.sort((a, b) => most(b) - most(a));

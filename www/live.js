@@ -158,7 +158,7 @@ export function show(main, route, context) {
   return {
     linked,
     tick: () => { ticks += 1; linked(); draw(); if (ticks % 2 === 0) load(); },
-    heard: (kind, data) => {
+    onEvent: (kind, data) => {
       if (kind !== 'check') return;
       queue.push(data);
       if (queue.length > KEPT) queue.shift();

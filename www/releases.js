@@ -1,7 +1,7 @@
 // Releases: contents of the folder with their rules and progress, quarantined files with the reasons. Also the first
 // page that a new user sees.
 
-import { api, button, bytes, exports, h, icon, keyed, number, s, said, t, toast } from './base.js';
+import { api, button, bytes, exports, h, icon, number, reconcile, s, said, t, toast } from './base.js';
 import * as history from './history.js';
 import { link, name, one, pause, percent, resume } from './rules.js';
 
@@ -38,7 +38,7 @@ export function bar({ project, version, counts, devices }) {
 const everywhere = ({ fleet }) => fleet && h('p.small', {}, t('allServers', number(fleet.confirmed), number(fleet.reverted), number(fleet.silent)));
 
 /** Devices that a release is for, and conditions that its state does not show. */
-function whom(release) {
+function audience(release) {
   const shown = ['paused', 'held_back', { rolling_out: 'percent', windowed: 'window', scheduled: 'not_before' }[release.state]];
   return [release.for[0], ...release.conditions.filter((condition) => !shown.includes(condition.key)).map((condition) => condition.text)]
     .map((text, at) => [at ? ' · ' : '', said(text)]);
@@ -57,9 +57,9 @@ function rows(project, some, again, table) {
   const head = (words) => h('th', { scope: 'col' }, words);
   const element = table || h('table.wide-table', {}, h('caption.visually-hidden', {}, t('releases') + ' ' + project),
     h('thead', {}, h('tr', {}, head(t('tReleases')), head(t('stateIs')), head(t('forWhom')), STATES.map((one) => head(t(one))), head(t('tDevices')), head(t('actions')))), h('tbody', {}));
-  keyed(element.lastChild, some, (release) => release.version, (release) => h('tr', { 'data-drop': JSON.stringify({ project, version: release.version }) },
+  reconcile(element.lastChild, some, (release) => release.version, (release) => h('tr', { 'data-drop': JSON.stringify({ project, version: release.version }) },
     h('th', { scope: 'row' }, h('a', { href: link(release), 'data-key': 'page' }, release.version)), h('td', {}, state(release)),
-    h('td', {}, release.reason && release.state !== 'rolling_out' && h('p.reason', {}, said(release.reason)), h('span.small', {}, whom(release)), authors(release), everywhere(release)),
+    h('td', {}, release.reason && release.state !== 'rolling_out' && h('p.reason', {}, said(release.reason)), h('span.small', {}, audience(release)), authors(release), everywhere(release)),
     STATES.map((one) => h('td.n', {}, number(release.counts[one]))), h('td.n', {}, number(release.devices)), h('td', {}, actions(release, again))));
   return element;
 }
@@ -82,7 +82,7 @@ function card(release, again, more = null) {
       h('span.small', {}, bytes(packages.reduce((sum, p) => Math.max(sum, p.size), 0)))),
     release.reason && release.state !== 'rolling_out' && h('p.reason', {}, said(release.reason)),
     authors(release),
-    h('p.whom', {}, whom(release)),
+    h('p.whom', {}, audience(release)),
     release.stage && said(release.stage.text, 'p.small'),
     bar(release), everywhere(release),
     release.unknown && said(release.unknown, 'p.small'),
@@ -160,8 +160,8 @@ export function show(main, route, context) {
     const older = element.lastChild;
     element.firstChild.lastChild.refresh();
     const most = wide.matches ? ROWS : SHOWN;
-    const cards = (box, some) => keyed(box, some, (release) => release.version, (release) => card(release, load));
-    if (wide.matches) keyed(element.children[1], [all.slice(0, most)], () => 'table', (some, table) => rows(title, some, load, table));
+    const cards = (box, some) => reconcile(box, some, (release) => release.version, (release) => card(release, load));
+    if (wide.matches) reconcile(element.children[1], [all.slice(0, most)], () => 'table', (some, table) => rows(title, some, load, table));
     else cards(element.children[1], all.slice(0, most));
     cards(older.lastChild, all.slice(most));
     older.hidden = all.length <= most;
@@ -184,17 +184,17 @@ export function show(main, route, context) {
     const nothing = !releases.length && !files.quarantined.length && !files.waiting.length;
     tiles.hidden = nothing || !summary;
     if (summary) {
-      keyed(tiles, [['devices', 'tDevices', '#/devices'], ['running', 'tRunning', '#/live'], ['releases', 'tReleases', ''], ['quarantined', 'tQuarantined', '']].map((row) => [...row, summary[row[0]]]), (row) => row[0],
+      reconcile(tiles, [['devices', 'tDevices', '#/devices'], ['running', 'tRunning', '#/live'], ['releases', 'tReleases', ''], ['quarantined', 'tQuarantined', '']].map((row) => [...row, summary[row[0]]]), (row) => row[0],
         ([key, words, href, n]) => h('div.tile' + (key === 'quarantined' && n ? '.bad' : ''), {}, h('dt', {}, t(words)), h('dd', {}, href ? h('a', { href, 'data-key': key }, number(n)) : number(n))));
     }
-    keyed(problems, [
+    reconcile(problems, [
       summary && !summary.writable && { id: 'readonly' },
       ...(summary ? summary.above : []).map((above) => ({ id: 'above ' + above.project + ' ' + above.version, above })), listed('waiting'), listed('quarantined')].filter(Boolean), (part) => part.id,
     (part) => (part.above ? h('p.note', {}, icon('warn'), h('a', { href: devicesOf({ project: part.above.project, version: part.above.version }) }, t('above', number(part.above.devices), part.above.project, part.above.version))) : part.id === 'readonly' ? h('p.note', {}, icon('lock'), t('readonly')) : remarks(part.id, part.list, part.count)));
-    if (nothing) keyed(list, [['', 'empty']], () => 'empty', empty);
-    else keyed(list, [...projects].map((entry) => [...entry, wide.matches]), (entry) => entry[0], project);
+    if (nothing) reconcile(list, [['', 'empty']], () => 'empty', empty);
+    else reconcile(list, [...projects].map((entry) => [...entry, wide.matches]), (entry) => entry[0], project);
     more.replaceChildren(...(next ? [button('more', null, t('more'), () => load(true))] : []));
-    keyed(rest, [listed('warnings'), listed('ignored')].filter(Boolean), (part) => part.id,
+    reconcile(rest, [listed('warnings'), listed('ignored')].filter(Boolean), (part) => part.id,
       (part) => h('details', { 'data-key': part.id }, h('summary', {}, t(part.id, number(part.count))), h('div.rest', {}, remarks(part.id, part.list, part.count))));
   }
 
@@ -247,7 +247,7 @@ export function show(main, route, context) {
   let ticks = 0;
   return {
     tick: () => { ticks += 1; if (!context.streaming || ticks % 3 === 0) load(); else draw(); },
-    heard: (kind) => {
+    onEvent: (kind) => {
       if (kind === 'catalog') load();
       else soon ||= setTimeout(() => { soon = null; load(); }, 2000);
     },

@@ -1,7 +1,7 @@
 // Rules of one release: actions and an editor. Before anything is written, the server counts the devices that would
 // get another reply; the page does not count.
 
-import { api, ask, button, h, icon, keyed, moment, number, said, t, toast } from './base.js';
+import { api, ask, button, h, icon, moment, number, reconcile, said, t, toast } from './base.js';
 
 export const name = (release) => release.project + ' ' + release.version;
 const path = (release) => [release.project, release.version].map(encodeURIComponent).join('/');
@@ -140,9 +140,9 @@ async function rollBack(release, all, again) {
     keys.replaceChildren(...both.map((edit) => h('code', {}, `${edit.version}: ${JSON.stringify(edit.keys)} `)));
     return both;
   };
-  const { changed, leave } = previews(release.project, edits, (heard) => {
-    answer = heard.counts ? heard : null;
-    const errors = heard.edits ? heard.edits.flatMap((edit) => edit.errors.map((error) => said(error.text, 'p.reason.bad'))) : [said(heard.error, 'p')];
+  const { changed, leave } = previews(release.project, edits, (reply) => {
+    answer = reply.counts ? reply : null;
+    const errors = reply.edits ? reply.edits.flatMap((edit) => edit.errors.map((error) => said(error.text, 'p.reason.bad'))) : [said(reply.error, 'p')];
     box.replaceChildren(...errors, ...(answer ? [after(answer.counts, release.version), ...effect(answer)].flat().filter(Boolean) : []));
   });
   to.onchange = only.oninput = () => { answer = null; changed(); };
@@ -339,7 +339,7 @@ export function one(main, id, context, draw) {
       shown = true;
       const acts = [all.length > 1 && button('rollback', 'back', t('rollBack') + '…', () => rollBack(release, all, load)),
         button('retire', null, t('retire') + '…', () => retire(release))];
-      keyed(at, [release], () => id, () => draw(release, load, acts));
+      reconcile(at, [release], () => id, () => draw(release, load, acts));
       if (rules || !release.writable) return;
       rules = editor(release, load);
       body.replaceChildren(rules.element);
@@ -348,5 +348,5 @@ export function one(main, id, context, draw) {
     }
   }
   load();
-  return { tick: load, heard: (kind) => { if (kind === 'catalog') { load(); if (rules) rules.changed(); } }, leave: () => { gone = true; if (rules) rules.leave(); } };
+  return { tick: load, onEvent: (kind) => { if (kind === 'catalog') { load(); if (rules) rules.changed(); } }, leave: () => { gone = true; if (rules) rules.leave(); } };
 }

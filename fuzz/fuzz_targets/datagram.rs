@@ -13,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
     let message = parse(bytes);
     for reply in ["LUAUPDATE", "ERR", "no upgrade", "unknown function", "OK"] {
         if bytes.starts_with(reply.as_bytes()) {
-            assert_eq!(message, Datagram::Silence);
+            assert_eq!(message, Datagram::NoReply);
         }
     }
     // Padding of UDP and line ends of terminals are ignored.
@@ -31,9 +31,9 @@ fuzz_target!(|bytes: &[u8]| {
             if let Some((count, last)) = packets(u64::from(number) * 977) {
                 let mut offer = [0; 40];
                 let length = write_offer(&mut offer, get.id.unwrap_or(0), count, last);
-                assert_eq!(parse(&offer[..length]), Datagram::Silence);
+                assert_eq!(parse(&offer[..length]), Datagram::NoReply);
             }
         }
-        Datagram::Unknown | Datagram::Silence => {}
+        Datagram::Unknown | Datagram::NoReply => {}
     }
 });

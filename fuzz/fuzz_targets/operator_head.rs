@@ -32,7 +32,7 @@ fuzz_target!(|bytes: &[u8]| {
         ([127, 0, 0, 1], 8081).into(),
     );
     if let Ok(credentials) = head.credentials() {
-        let _ = access.judge(permission, &credentials);
+        let _ = access.authorise(permission, &credentials);
     }
     for name in ["if-match", "if-none-match", "repr-digest"] {
         let _ = head.header(name);

@@ -63,8 +63,8 @@ impl LabArgs {
     /// Runs `probe`.
     pub fn probe(&self) -> CommandResult {
         let mut module = self.options.module.clone();
-        let count_up = module.imei.is_empty();
-        if count_up {
+        let separate_imeis = module.imei.is_empty();
+        if separate_imeis {
             module.imei = SAMPLE_IMEI.to_owned();
         }
         let options = probe::Options {
@@ -72,7 +72,7 @@ impl LabArgs {
             udp: self.options.udp.clone(),
             tcp: self.tcp.clone(),
             module,
-            count_up,
+            separate_imeis,
             expect: self.expected()?,
             patience: self.patience,
         };
@@ -104,8 +104,8 @@ impl LabArgs {
         };
         let bar = bar(u64::from(options.devices));
         let report = simulate::run(&options, &|counts: &Counts| {
-            bar.set_position(u64::from(counts.settled()));
-            if counts.settled().is_multiple_of(64) {
+            bar.set_position(u64::from(counts.finished()));
+            if counts.finished().is_multiple_of(64) {
                 bar.set_message(format!(
                     "{} updated, {} refused, {} failed",
                     counts.updated, counts.refused, counts.failed

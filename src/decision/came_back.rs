@@ -23,17 +23,17 @@ pub fn came_back(before: &str, check: &Check<'_>, target: &str) -> Back {
     compare(before, &check.version, check.first_field(), target)
 }
 
-/// Returns the same as [`came_back`], for the version `said` as written. `first`: the meaning of a first field of 1000
-/// or more.
-pub fn compare(before: &str, said: &str, first: FirstField, target: &str) -> Back {
-    if said.is_empty() {
+/// Returns the same as [`came_back`], for the version `reported` as written. `first`: the meaning of a first field of
+/// 1000 or more.
+pub fn compare(before: &str, reported: &str, first: FirstField, target: &str) -> Back {
+    if reported.is_empty() {
         return Back::Other;
     }
-    if said == before {
+    if reported == before {
         return Back::Old;
     }
-    let (Some(running), Some(wanted)) = (Version::parse(said), Version::parse(target)) else {
-        return match said == target {
+    let (Some(running), Some(wanted)) = (Version::parse(reported), Version::parse(target)) else {
+        return match reported == target {
             true => Back::New,
             false => Back::Other,
         };
@@ -57,7 +57,7 @@ pub fn compare(before: &str, said: &str, first: FirstField, target: &str) -> Bac
             }
         }
         Standing::Newer | Standing::CoreUnknown | Standing::Same => {
-            if reaches(running, wanted, first) || took_the_script(before, running, wanted, first) {
+            if reaches(running, wanted, first) || has_new_script(before, running, wanted, first) {
                 Back::New
             } else if matches!(
                 standing(running, before, first),
@@ -84,7 +84,7 @@ fn reaches(running: Version, wanted: Version, first: FirstField) -> bool {
 
 /// Whether the device took the script of a package that contains only the script. Such a package leaves the core
 /// unchanged, whatever core the release's name states.
-fn took_the_script(before: Version, running: Version, wanted: Version, first: FirstField) -> bool {
+fn has_new_script(before: Version, running: Version, wanted: Version, first: FirstField) -> bool {
     match (first.forms(before, running), first.forms(running, wanted)) {
         ((Some(had), Some(has)), (Some(_), Some(wants))) => {
             has.core == had.core && has.cmp_script(&had).is_gt() && has.cmp_script(&wants).is_ge()
@@ -101,22 +101,22 @@ mod tests {
 
     use super::*;
 
-    fn back(before: &str, said: &str, target: &str) -> Back {
-        as_a("PROJECT_LuatOS-SoC_Air780E", before, said, target)
+    fn back(before: &str, reported: &str, target: &str) -> Back {
+        back_as("PROJECT_LuatOS-SoC_Air780E", before, reported, target)
     }
 
-    fn as_a(firmware_name: &str, before: &str, said: &str, target: &str) -> Back {
+    fn back_as(firmware_name: &str, before: &str, reported: &str, target: &str) -> Back {
         let check = Check {
             firmware_name: Some(firmware_name.into()),
-            version: Cow::Borrowed(said),
+            version: Cow::Borrowed(reported),
             ..Check::default()
         };
         came_back(before, &check, target)
     }
 
     #[test]
-    fn a_plain_version_is_new_from_the_release_on_and_old_up_to_where_it_was() {
-        for (said, becomes) in [
+    fn a_plain_version_is_new_from_the_release_on_and_old_up_to_the_previous_one() {
+        for (reported, expected) in [
             ("2.0.0", Back::New),
             ("v2.0", Back::New),
             ("2.0.1", Back::New),
@@ -128,13 +128,13 @@ mod tests {
             ("factory", Back::Other),
             ("", Back::Other),
         ] {
-            assert_eq!(back("1.0.0", said, "2.0.0"), becomes, "{said}");
+            assert_eq!(back("1.0.0", reported, "2.0.0"), expected, "{reported}");
         }
     }
 
     #[test]
     fn a_module_in_core_form_reports_a_plain_release_behind_its_core() {
-        for (said, becomes) in [
+        for (reported, expected) in [
             ("2012.2.1", Back::New),
             ("2012.2.2", Back::New),
             ("2014.2.1", Back::New),
@@ -144,13 +144,13 @@ mod tests {
             // The device was flashed with another core and the previous script.
             ("2014.1.9", Back::Other),
         ] {
-            assert_eq!(back("2012.1.9", said, "2.0.1"), becomes, "{said}");
+            assert_eq!(back("2012.1.9", reported, "2.0.1"), expected, "{reported}");
         }
     }
 
     #[test]
-    fn a_release_in_core_form_may_have_brought_the_script_alone() {
-        for (said, becomes) in [
+    fn a_release_in_core_form_may_have_changed_only_the_script() {
+        for (reported, expected) in [
             ("2014.2.1", Back::New),
             ("2014.2.2", Back::New),
             ("2015.2.1", Back::New),
@@ -160,7 +160,11 @@ mod tests {
             ("2008.1.9", Back::Old),
             ("2014.1.9", Back::Other),
         ] {
-            assert_eq!(back("2012.1.9", said, "2014.2.1"), becomes, "{said}");
+            assert_eq!(
+                back("2012.1.9", reported, "2014.2.1"),
+                expected,
+                "{reported}"
+            );
         }
         // The same script, reported in the other form.
         assert_eq!(back("1.0.9", "2012.1.9", "2.0.1"), Back::Old);
@@ -177,18 +181,24 @@ mod tests {
     #[test]
     fn a_first_field_of_four_digits_is_no_core_to_a_module_that_is_not_luatos() {
         let module = "PROJECT_Luat_V0035_8955";
-        assert_eq!(as_a(module, "2012.1.9", "2013.0.0", "2013.0.0"), Back::New);
         assert_eq!(
-            as_a(module, "2012.1.9", "2012.2.0", "2013.0.0"),
+            back_as(module, "2012.1.9", "2013.0.0", "2013.0.0"),
+            Back::New
+        );
+        assert_eq!(
+            back_as(module, "2012.1.9", "2012.2.0", "2013.0.0"),
             Back::Other
         );
-        assert_eq!(as_a(module, "2012.1.9", "2012.1.8", "2013.0.0"), Back::Old);
+        assert_eq!(
+            back_as(module, "2012.1.9", "2012.1.8", "2013.0.0"),
+            Back::Old
+        );
     }
 
     // Cases 5, 8.
     #[test]
     fn a_device_comes_back_in_its_own_form() {
-        for (before, said, target, becomes) in [
+        for (before, reported, target, expected) in [
             // CORE.A.B.C as libfota sent it in 2023.
             ("1103.1.0.1", "1103.1.0.2", "1.0.2", Back::New),
             ("1103.1.0.1", "1103.1.1.0", "1.1.0", Back::New),
@@ -198,9 +208,13 @@ mod tests {
             ("1103.1.0.1", "1103.1.9.2", "1103.1.2", Back::New),
             ("1103.1.0.1", "1103.1.0.1", "1103.1.2", Back::Old),
         ] {
-            assert_eq!(back(before, said, target), becomes, "{before} {said}");
+            assert_eq!(
+                back(before, reported, target),
+                expected,
+                "{before} {reported}"
+            );
         }
-        for (before, said, target, becomes) in [
+        for (before, reported, target, expected) in [
             ("2024.12.31", "2025.01.01", "2025.01.01", Back::New),
             ("2024.12.31", "2025.1.1", "2025.01.01", Back::New),
             ("2024.12.31", "2024.12.30", "2025.01.01", Back::Old),
@@ -209,15 +223,15 @@ mod tests {
             ("1103.1.0.1", "1103.1.0.2", "1.0.2", Back::New),
         ] {
             assert_eq!(
-                as_a("DATEP", before, said, target),
-                becomes,
-                "{before} {said}"
+                back_as("DATEP", before, reported, target),
+                expected,
+                "{before} {reported}"
             );
         }
     }
 
     #[test]
-    fn free_text_has_only_its_own_words() {
+    fn a_text_version_is_new_only_if_it_is_the_text_of_the_release() {
         assert_eq!(back("factory", "factory", "2.0.0"), Back::Old);
         assert_eq!(back("factory", "2.0.0", "2.0.0"), Back::New);
         assert_eq!(back("factory", "2.1.0", "2.0.0"), Back::New);
@@ -228,15 +242,15 @@ mod tests {
     }
 
     #[test]
-    fn a_downgrade_is_new_when_it_went_down() {
-        for (said, becomes) in [
+    fn a_downgrade_is_new_only_with_the_exact_version() {
+        for (reported, expected) in [
             ("1.0.0", Back::New),
             ("2.0.0", Back::Old),
             ("1.5.0", Back::Other),
             ("0.9.0", Back::Other),
             ("2.1.0", Back::Other),
         ] {
-            assert_eq!(back("2.0.0", said, "1.0.0"), becomes, "{said}");
+            assert_eq!(back("2.0.0", reported, "1.0.0"), expected, "{reported}");
         }
         assert_eq!(back("2012.2.1", "2012.1.9", "1.0.9"), Back::New);
         assert_eq!(back("2012.2.1", "2012.2.1", "1.0.9"), Back::Old);
@@ -252,7 +266,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_same_version_is_never_new_and_what_an_update_brings_always(
+        fn the_same_version_is_never_new_and_an_installed_one_always_is(
             before in any_version(), target in any_version()
         ) {
             prop_assert_eq!(back(&before, &before, &target), Back::Old);

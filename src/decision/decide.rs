@@ -14,7 +14,7 @@ use super::verdict::{Notes, Offer, RefusedCheck, Verdict};
 use crate::firmware::catalog::{Catalog, KeyOwner, Project};
 
 /// Number of downgrades that would be undone after which the walk ends, since each costs a walk over all releases.
-const MOST_UNDONE: u32 = 16;
+const MAX_UNDONE: u32 = 16;
 
 /// Decides on a check. This is a pure function: the same question always gets the same verdict.
 ///
@@ -169,7 +169,7 @@ fn walk<'c>(
                 let rule = "a downgrade, but another release would follow it: pause that one";
                 notes.add(Some(release), || format!("refused: {rule}"));
                 undone += 1;
-                if undone == MOST_UNDONE {
+                if undone == MAX_UNDONE {
                     break;
                 }
             }

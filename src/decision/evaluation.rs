@@ -23,7 +23,7 @@ pub(super) struct Evaluation<'c, 'q> {
     pub running: Option<Version>,
     pub core: Option<u32>,
     /// Whether the check is one that may follow later, not one that was received. All windows then count as open.
-    pub imagined: bool,
+    pub hypothetical: bool,
     /// Log of the facts about the device alone that the rules ask for.
     pub log: Option<&'q FactLog<'c>>,
 }
@@ -40,7 +40,7 @@ impl<'c, 'q> Evaluation<'c, 'q> {
             platform: name.platform,
             running,
             core: check.core_in(&name, running),
-            imagined: false,
+            hypothetical: false,
             log: None,
         }
     }
@@ -153,7 +153,7 @@ impl<'c, 'q> Evaluation<'c, 'q> {
         let first = self.first;
         let form = |running: &Version| first.form(*running);
         let running = self.running.filter(|running| form(running).is_some());
-        let says_middle = running
+        let has_middle = running
             .as_ref()
             .and_then(form)
             .is_some_and(|form| form.full.is_some());
@@ -164,9 +164,9 @@ impl<'c, 'q> Evaluation<'c, 'q> {
             .filter(move |release| running.is_none() || !is_plain(release))
             .peekable();
         let by_script = running
-            .filter(|_| !says_middle)
+            .filter(|_| !has_middle)
             .map(|_| self.project.by_script());
-        let in_order = running.filter(|_| says_middle);
+        let in_order = running.filter(|_| has_middle);
         let in_order = in_order.map(|_| releases.iter().filter(is_plain));
         let mut plain = by_script
             .into_iter()

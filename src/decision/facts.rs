@@ -77,7 +77,7 @@ impl DeviceFact<'_> {
     /// Whether the fact is true of a device with this recorded state; `false` for a fact that follows from the id.
     pub fn of_known(&self, known: &Known<'_>) -> bool {
         match *self {
-            DeviceFact::Held { content, named } => known.looping.contains(content, named),
+            DeviceFact::Held { content, named } => known.held.contains(content, named),
             DeviceFact::Fetched { content, within } => known
                 .fetched
                 .is_some_and(|fetched| fetched.content == content && fetched.seconds < within),

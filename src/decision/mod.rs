@@ -31,9 +31,9 @@ pub use decide::{decide, decide_if_read};
 #[cfg(feature = "operator")]
 pub use facts::FactTree;
 pub use facts::{DeviceFact, FactLog};
-pub use package::CORE_UNSAID;
-pub use question::{FUSE, Fetched, Fused, Known, Looping, Question, SET_TO_FALSE};
+pub use package::CORE_UNKNOWN;
+pub use question::{FUSE, Fetched, Fused, HeldContents, Known, Question, SET_TO_FALSE};
 pub use refusal::{Refusal, RefusalWording};
-pub use rules::HELD;
+pub use rules::HELD_RULE;
 pub use stages::{Reached, hundredths, percent_in_force, reached_by};
 pub use verdict::{Note, Notes, Offer, RefusedCheck, Verdict};

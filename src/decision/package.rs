@@ -6,11 +6,11 @@ use super::verdict::{Notes, Rejection};
 use crate::firmware::catalog::{Package, Release};
 
 /// The refusal of a core-specific release to a module that does not report its core; names both remedies.
-pub const CORE_UNSAID: &str = "it is for one core, and the module does not say its own: let it send \
+pub const CORE_UNKNOWN: &str = "it is for one core, and the module does not say its own: let it send \
     firmware_name and version as libfota2 does, or set any_core";
 
 /// The refusal of platform-specific files to a module that does not report its platform.
-const PLATFORM_UNSAID: &str = "its files are for a platform each, and the module does not say its own in \
+const PLATFORM_UNKNOWN: &str = "its files are for a platform each, and the module does not say its own in \
     firmware_name";
 
 /// Returns the smallest package for the device's exact platform, or, if there is none, the smallest package for every
@@ -22,7 +22,7 @@ pub(super) fn fitting<'c>(
 ) -> Result<&'c Package, Rejection<'c>> {
     let mut rule = match device.platform {
         Some(_) => "no package for its platform",
-        None => PLATFORM_UNSAID,
+        None => PLATFORM_UNKNOWN,
     };
     let only = only_platform(device, release);
     for exact in [true, false] {
@@ -98,7 +98,7 @@ fn fits(
     if release.rules.any_core != Some(true) {
         return Err(match core {
             Some(_) => "a script package fits only the same core (any_core)",
-            None => CORE_UNSAID,
+            None => CORE_UNKNOWN,
         });
     }
     match running {

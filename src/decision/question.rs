@@ -24,7 +24,7 @@ pub struct Known<'q> {
     /// Whether only known devices are served and this device is not known.
     pub is_unknown_device: bool,
     /// Contents that the loop guard holds back from the device.
-    pub looping: Looping,
+    pub held: HeldContents,
     /// Releases that the fuse has paused and whose release.json could not be written.
     pub fused: &'q [Fused],
     /// The stages that contents have reached, by content.
@@ -46,17 +46,17 @@ pub struct Fetched {
 
 /// Contents that a device received repeatedly without running them afterwards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Looping {
+pub struct HeldContents {
     /// The held contents, and whether each hold also applies to a device that `allow` names individually.
-    contents: [Option<(ContentId, bool)>; Looping::MOST],
+    contents: [Option<(ContentId, bool)>; HeldContents::MAX],
 }
 
-impl Looping {
+impl HeldContents {
     /// Largest number of contents per device.
-    pub const MOST: usize = 8;
+    pub const MAX: usize = 8;
 
-    /// Adds a content; does nothing if there are [`Looping::MOST`]. `named_too`: the hold also applies to a device that
-    /// `allow` names individually.
+    /// Adds a content; does nothing if there are [`HeldContents::MAX`]. `named_too`: the hold also applies to a device
+    /// that `allow` names individually.
     pub fn add(&mut self, content: ContentId, named_too: bool) {
         if let Some(free) = self.contents.iter_mut().find(|slot| slot.is_none()) {
             *free = Some((content, named_too));
@@ -88,12 +88,12 @@ pub struct Fused {
 
 impl Fused {
     /// Whether this entry is for the given release.
-    pub fn is(&self, project: &Project, release: &Release) -> bool {
+    pub fn is_for(&self, project: &Project, release: &Release) -> bool {
         self.project == project.name && self.version == release.version_text
     }
 
     /// Returns the reason that operators are shown while release.json does not say that the release is paused.
-    pub fn kept_reason(&self) -> String {
+    pub fn shown_reason(&self) -> String {
         let why = self.sentence.strip_suffix(SET_TO_FALSE);
         format!(
             "{}; release.json does not say so: resume it on the page or with luat-ota resume {}/{}",

@@ -105,26 +105,26 @@ impl Refusal {
         }
         match self {
             Refusal::NothingNewer => {
-                row("nothing_newer", 404, "version error").says(27, "已是最新版本")
+                row("nothing_newer", 404, "version error").body(27, "已是最新版本")
             }
-            Refusal::NotNow => row("not_now", 404, "no upgrade").says(27, "暂未开放升级"),
+            Refusal::NotNow => row("not_now", 404, "no upgrade").body(27, "暂未开放升级"),
             Refusal::NotThisDevice => {
-                row("not_this_device", 403, "imei range error").says(21, "不允许升级")
+                row("not_this_device", 403, "imei range error").body(21, "不允许升级")
             }
             Refusal::UnknownDevice => {
-                row("unknown_device", 403, "no upgrade").says(3, "无效的设备")
+                row("unknown_device", 403, "no upgrade").body(3, "无效的设备")
             }
-            Refusal::NoProject => row("unknown_project", 404, "no upgrade").says(25, "未指明项目"),
+            Refusal::NoProject => row("unknown_project", 404, "no upgrade").body(25, "未指明项目"),
             Refusal::UnknownProject => {
-                row("unknown_project", 403, "no upgrade").says(25, "无效的项目")
+                row("unknown_project", 403, "no upgrade").body(25, "无效的项目")
             }
-            Refusal::WrongKey => row("wrong_key", 403, "no upgrade").says(25, "无效的项目"),
-            Refusal::NoPackage => row("no_package", 404, "no upgrade").says(26, "无效的固件"),
+            Refusal::WrongKey => row("wrong_key", 403, "no upgrade").body(25, "无效的项目"),
+            Refusal::NoPackage => row("no_package", 404, "no upgrade").body(26, "无效的固件"),
             Refusal::VersionUnreadable => {
-                row("version_unreadable", 404, "version error").says(27, "无法识别版本号")
+                row("version_unreadable", 404, "version error").body(27, "无法识别版本号")
             }
-            Refusal::Looping => row("looping", 403, "no upgrade").says(40, "循环升级"),
-            Refusal::Full => row("full", 503, "no upgrade").says(43, "请等待"),
+            Refusal::Looping => row("looping", 403, "no upgrade").body(40, "循环升级"),
+            Refusal::Full => row("full", 503, "no upgrade").body(43, "请等待"),
             // There is no code, because a code would state something about a folder that cannot be read.
             Refusal::Unread => row("unread", 503, "no upgrade"),
             Refusal::CannotResume => row("cannot_resume", 416, "ERR"),
@@ -133,7 +133,7 @@ impl Refusal {
 }
 
 impl RefusalWording {
-    const fn says(mut self, code: u32, message: &'static str) -> RefusalWording {
+    const fn body(mut self, code: u32, message: &'static str) -> RefusalWording {
         self.body = Some((code, message));
         self
     }

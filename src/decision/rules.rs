@@ -3,7 +3,7 @@
 use super::check::Check;
 use super::evaluation::Evaluation;
 use super::facts::{DeviceFact, SharedList};
-use super::package::{CORE_UNSAID, fitting};
+use super::package::{CORE_UNKNOWN, fitting};
 use super::question::{FUSE, Fused};
 use super::refusal::Refusal;
 use super::stages::{percent_in_force, reached_by};
@@ -45,7 +45,7 @@ impl<'c, 'q> Evaluation<'c, 'q> {
 }
 
 /// The refusal of a content that the loop guard holds back from the device.
-pub const HELD: &str = "held: it got this again and again and came back as before";
+pub const HELD_RULE: &str = "held: it got this again and again and came back as before";
 
 /// Returns the package of this release that the device may have now.
 pub(super) fn package_of<'c>(
@@ -100,7 +100,7 @@ pub(super) fn would_be_undone(
         ..device.check.clone()
     };
     let later = Evaluation {
-        imagined: true,
+        hypothetical: true,
         log: device.log,
         ..Evaluation::new(device.question, &check, device.project)
     };
@@ -149,7 +149,7 @@ impl<'c> Evaluation<'c, '_> {
             Standing::CoreUnknown if rules.any_core == Some(true) => {}
             // `fitting` excludes all packages except core deltas later.
             Standing::CoreUnknown if self.is_named_by_from(release) => {}
-            Standing::CoreUnknown => return refuse(Refusal::NoPackage, CORE_UNSAID),
+            Standing::CoreUnknown => return refuse(Refusal::NoPackage, CORE_UNKNOWN),
             Standing::Older if rules.allow_downgrade == Some(true) => {}
             Standing::Same | Standing::Older => return refuse(Refusal::NothingNewer, "not newer"),
         }
@@ -208,7 +208,7 @@ impl<'c> Evaluation<'c, '_> {
     /// Notes the group by which the device is in the list.
     fn note_group(&self, release: &'c Release, list: Option<&DeviceSet>, notes: &mut Notes) {
         let group = || list?.group_of(self.check.device?);
-        if notes.are_kept()
+        if notes.are_collected()
             && let Some(group) = group()
         {
             notes.add(Some(release), || format!("it is in the group @{group}"));
@@ -227,7 +227,7 @@ impl<'c> Evaluation<'c, '_> {
     }
 
     fn fuse(&self, release: &'c Release, _: &Package) -> RuleResult<'c> {
-        let is_fused = |fused: &Fused| fused.is(self.project, release);
+        let is_fused = |fused: &Fused| fused.is_for(self.project, release);
         let fused = self.question.known.fused.iter().any(is_fused)
             && !self.is_true(DeviceFact::MayTryFused);
         let rule = "fuse: too many devices came back with it";
@@ -253,13 +253,13 @@ impl<'c> Evaluation<'c, '_> {
         let content = package.content;
         let named = self.is_named_by_allow(release);
         let held = self.is_true(DeviceFact::Held { content, named });
-        refuse_if(held, Refusal::Looping, HELD).map_err(Rejection::stop_here)
+        refuse_if(held, Refusal::Looping, HELD_RULE).map_err(Rejection::stop_here)
     }
 
     /// The rule `window`. An imagined check passes, because a closed window opens again: a window does not keep a
     /// release from undoing a downgrade.
     fn window(&self, release: &'c Release, _: &Package) -> RuleResult<'c> {
-        let closed = |window: Window| !self.imagined && !window.contains(self.question.unix);
+        let closed = |window: Window| !self.hypothetical && !window.contains(self.question.unix);
         let closed = release.rules.window.is_some_and(closed);
         refuse_if(closed, Refusal::NotNow, "outside its window").map_err(Rejection::stop_here)
     }

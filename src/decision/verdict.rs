@@ -94,14 +94,14 @@ impl Notes {
     }
 
     /// Creates a collector that keeps all notes, in order.
-    pub fn kept() -> Notes {
+    pub fn collecting() -> Notes {
         Notes {
             list: Some(Vec::new()),
         }
     }
 
     /// Whether notes are collected.
-    pub fn are_kept(&self) -> bool {
+    pub fn are_collected(&self) -> bool {
         self.list.is_some()
     }
 

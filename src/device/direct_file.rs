@@ -25,9 +25,9 @@ pub(super) fn answer(
     let owner = PinOwner::of_file(path, peer.ip());
     let current = catalog.direct(path);
     let has_begun = |content| service.fleet.borrow().has_begun(&owner, content, now);
-    let beyond = request.beyond();
+    let prefix = request.required_prefix();
     // The content, and whether bytes from the middle of it may be sent.
-    let (content, is_certain) = match (named, beyond) {
+    let (content, is_certain) = match (named, prefix) {
         (Some(NamedContent(Some(content))), _) if current.is_some() || has_begun(content) => {
             (Some(content), true)
         }
@@ -57,14 +57,14 @@ pub(super) fn answer(
             return Answer::Reply(reply::refusal(refusal, request.head_only));
         }
         let is_there = content.is_some() || current.is_some() || named.is_some();
-        if beyond.is_some() && is_there {
+        if prefix.is_some() && is_there {
             return cannot_resume_file(path, peer);
         }
         let reason = "no such file or content, or its release does not say direct";
         log_unknown("http", path.as_bytes(), ("404", reason), peer);
         return Answer::Reply(reply::plain(Status::NotFound, request.head_only));
     };
-    if request.has(content) {
+    if request.if_none_match_names(content) {
         return Answer::Reply(reply::not_modified(content, size));
     }
     let part = match is_certain {
@@ -72,7 +72,7 @@ pub(super) fn answer(
         false => request.part(content, size),
     };
     // `bytes=SIZE-` of a certain content comes from a tool that has the whole file, and 416 tells it so.
-    if part == SelectedRange::Unsatisfiable && !(is_certain && beyond == Some(size)) {
+    if part == SelectedRange::Unsatisfiable && !(is_certain && prefix == Some(size)) {
         return cannot_resume_file(path, peer);
     }
     let mut subject = LogSubject::of_peer("http", peer);

@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::Service;
 use super::check_log::CheckResult;
 use super::plan::{Answer, DeliveryPlan, IncomingCheck, version_of};
-use crate::decision::{HELD, Refusal, RefusedCheck, Verdict};
+use crate::decision::{HELD_RULE, Refusal, RefusedCheck, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Catalog;
@@ -82,7 +82,7 @@ pub(super) fn answer(
             Answer::Reply(check(service, &asked, http, range))
         }
         Libfota3Request::File(mut wanted) => {
-            wanted.asked.check.complete(&service.catalog());
+            wanted.origin.check.complete(&service.catalog());
             file(service, &wanted, http, range)
         }
         Libfota3Request::Report if http.head.method != b"POST" => {
@@ -137,7 +137,7 @@ fn file(
     range: &RangeRequest<'_>,
 ) -> Answer {
     let content = wanted.content;
-    let incoming = IncomingCheck::new("http", http.client, &wanted.asked.check, http.now);
+    let incoming = IncomingCheck::new("http", http.client, &wanted.origin.check, http.now);
     let mut weeks = service.ids.good_weeks(unix_now());
     let is_good = |week| file_mark(service, incoming.who.as_ref(), content, week) == wanted.mark;
     let catalog = service.catalog();
@@ -157,12 +157,12 @@ fn file(
         let fleet = service.fleet.borrow();
         let known = fleet.known(incoming.check, Some(who), incoming.now);
         known
-            .looping
+            .held
             .contains(content, is_named(&catalog, &incoming, content))
     };
-    if range.beyond().is_none() && incoming.who.as_ref().is_some_and(known) {
+    if range.required_prefix().is_none() && incoming.who.as_ref().is_some_and(known) {
         let result = CheckResult::refused(Refusal::Looping);
-        incoming.record(service, result, to, HELD);
+        incoming.record(service, result, to, HELD_RULE);
         return Answer::Reply(reply::refusal(Refusal::Looping, range.head_only));
     }
     let subject = incoming.subject(to).into_owned();

@@ -310,7 +310,7 @@ pub(super) fn answer(
         return answer;
     }
     // A module that comes back from an update asks for byte 0. Other requests say nothing about an update.
-    let remember = request.beyond().is_none() && !request.head_only;
+    let remember = request.required_prefix().is_none() && !request.head_only;
     match incoming.decide(service, &catalog, remember) {
         Verdict::Refuse(refused) => {
             incoming.record_refused(service, &refused);
@@ -344,7 +344,7 @@ fn resume(
     incoming: &IncomingCheck<'_>,
     request: &RangeRequest<'_>,
 ) -> Option<Answer> {
-    let from = request.beyond()?;
+    let from = request.required_prefix()?;
     let content = match content_begun(service, &incoming.owner(), request, from, incoming.now) {
         Began::With(content) => content,
         Began::Unknown => return None,
@@ -408,7 +408,7 @@ fn answer_offer(
 ) -> Answer {
     let (content, size) = (offer.package.content, offer.package.size);
     let to = &*offer.release.version_text;
-    if request.has(content) {
+    if request.if_none_match_names(content) {
         incoming.record(service, CheckResult::OFFER, to, "it has this file already");
         return Answer::Reply(reply::not_modified(content, size));
     }
@@ -421,7 +421,7 @@ fn answer_offer(
         return Answer::Reply(reply::unsatisfiable(Some(size)));
     }
     // The target of a redirect may not have the content that an If-Range names.
-    if request.beyond().is_none()
+    if request.required_prefix().is_none()
         && let Some(reply) = redirect(incoming.check, offer)
     {
         incoming.record(service, CheckResult::OFFER, to, "redirected");

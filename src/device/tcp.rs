@@ -200,7 +200,7 @@ impl TcpSession {
             return false;
         }
         match datagram::parse(&message) {
-            Datagram::Silence => true,
+            Datagram::NoReply => true,
             Datagram::Unknown => {
                 self.service.malformed();
                 log_unknown("tcp", &message, (UNKNOWN, NO_MESSAGE), self.peer);

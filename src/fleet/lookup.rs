@@ -41,7 +41,7 @@ impl Fleet {
         let is_known = || listed || self.devices.knows(device);
         Known {
             is_unknown_device: self.settings.known_only && !is_known(),
-            looping: self.loop_guard.held(who, facts, now),
+            held: self.loop_guard.held(who, facts, now),
             fetched: facts.waits.map(|waits| Fetched {
                 content: waits.content,
                 seconds: waits.age,
@@ -224,13 +224,13 @@ impl Fleet {
         });
         let mut known = self.known(check, Requester::of(check, address).as_ref(), now);
         if let Some(device) = check.device
-            && known.looping.is_empty()
+            && known.held.is_empty()
         {
             let now = self.clock.stamp(now);
             let against = self.loop_guard.against(device);
             against
                 .filter(|evidence| evidence.held_until(now).is_some())
-                .for_each(|evidence| known.looping.add(evidence.entry.content, false));
+                .for_each(|evidence| known.held.add(evidence.entry.content, false));
         }
         known
     }

@@ -162,7 +162,7 @@ impl Client {
     }
 
     /// Returns the name of the client for flags and scripts, without spaces.
-    pub fn word(self) -> String {
+    pub fn slug(self) -> String {
         match self {
             Client::First(Dialect::UserServer, true) => "udp-user".into(),
             Client::First(Dialect::Official, true) => "udp-official".into(),
@@ -223,13 +223,13 @@ impl Client {
     }
 
     /// Whether a platform with this name (`bsp`) belongs to this generation.
-    pub fn is_of(self, bsp: &str) -> bool {
+    pub fn includes_platform(self, bsp: &str) -> bool {
         self.family() == Family::of(bsp)
     }
 
     /// Returns the properties that a module of this generation states.
     pub fn identity(self, module: &Module) -> Identity {
-        let mut bsp = module.bsp.clone().filter(|bsp| self.is_of(bsp));
+        let mut bsp = module.bsp.clone().filter(|bsp| self.includes_platform(bsp));
         // A core that was given together with a platform belongs to that platform.
         let core = module
             .core
@@ -317,11 +317,11 @@ mod tests {
     }
 
     #[test]
-    fn every_generation_has_a_name_of_its_own_and_begins_with_a_connection() {
+    fn every_generation_has_its_own_name_and_begins_with_a_connection() {
         let all = Client::all();
         let names: HashSet<String> = all.iter().map(|client| client.name()).collect();
-        let words: HashSet<String> = all.iter().map(|client| client.word()).collect();
-        assert_eq!((names.len(), words.len()), (all.len(), all.len()));
+        let slugs: HashSet<String> = all.iter().map(|client| client.slug()).collect();
+        assert_eq!((names.len(), slugs.len()), (all.len(), all.len()));
         let server = Endpoint {
             host: "h".into(),
             port: 1,
@@ -336,12 +336,12 @@ mod tests {
                 other => panic!("{}: {other:?}", client.name()),
             };
             assert_eq!(datagrams, client.transport() == Transport::Udp);
-            assert!(!client.sends().is_empty() && !client.word().contains(' '));
+            assert!(!client.sends().is_empty() && !client.slug().contains(' '));
         }
     }
 
     #[test]
-    fn a_platform_and_its_core_go_to_the_generations_they_belong_to() {
+    fn a_platform_and_its_core_apply_only_to_its_generations() {
         let mut module = module();
         module.bsp = Some("RDA8910_TTS_FLOAT".into());
         module.core = Some(3100);

@@ -7,7 +7,6 @@
 //! server's parsers would share its mistakes.
 
 pub mod diagnose;
-mod dice;
 pub mod driver;
 pub mod first_edition;
 pub mod generations;
@@ -17,6 +16,7 @@ mod lua;
 pub mod luatask;
 pub mod luatos;
 pub mod probe;
+mod rng;
 pub mod simulate;
 pub mod updatehttp;
 
@@ -124,13 +124,13 @@ pub enum Failure {
     /// The module restarts, finds nothing new, and asks again, endlessly.
     RebootLoop(String),
     /// The module asks again endlessly.
-    AsksForEver(String),
+    AsksEndlessly(String),
     /// The module gave up. Contains what it reports (result code, log line).
     GaveUp(String),
 }
 
 /// Returns the IMEI of device `number` of a fleet whose first IMEI is `first`.
-fn counted_up(first: &str, number: u32) -> String {
+fn nth_imei(first: &str, number: u32) -> String {
     match first.parse::<u64>() {
         Ok(value) => {
             let value = value.saturating_add(u64::from(number));

@@ -18,7 +18,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 /// Number of clients that play at once: few, so that a single-threaded server does not seem silent.
-const AT_ONCE: usize = 6;
+const CONCURRENCY: usize = 6;
 
 /// Version that nothing is newer than; [`NEWEST_DIGITS`] is that for the client that accepts only
 /// single digits.
@@ -38,7 +38,7 @@ pub struct Options {
     pub module: Module,
     /// Whether each client is a device of its own, with the next IMEI. Otherwise all are one
     /// device, which a server with a loop guard refuses after a few downloads.
-    pub count_up: bool,
+    pub separate_imeis: bool,
     /// Bytes that every client must end with.
     pub expect: Option<Vec<u8>>,
     /// Time after which a server that sends nothing counts as silent.
@@ -64,7 +64,7 @@ pub enum ProbeResult {
 
 impl ProbeResult {
     /// Returns the result in words for people.
-    pub fn words(self) -> &'static str {
+    pub fn label(self) -> &'static str {
         match self {
             ProbeResult::Updated => "updated",
             ProbeResult::NoUpdate => "no update",
@@ -92,7 +92,7 @@ pub struct Row {
     /// Result of the client.
     pub verdict: ProbeResult,
     /// Duration of the attempt, on the module's clock.
-    pub took: Duration,
+    pub duration: Duration,
     /// Size of the new firmware, and its SHA-256 in hexadecimal.
     pub image: Option<(usize, String)>,
     /// Text that the client itself would report.
@@ -121,21 +121,21 @@ pub fn run(options: &Options) -> Report {
             endpoint.map(|endpoint| (client, endpoint))
         })
         .collect();
-    let turns = smol::lock::Semaphore::new(AT_ONCE);
+    let slots = smol::lock::Semaphore::new(CONCURRENCY);
     let executor = smol::LocalExecutor::new();
     block_on(executor.run(async {
         let tasks: Vec<_> = (0..)
             .zip(&clients)
             .map(|(number, (client, endpoint))| {
-                let turns = &turns;
+                let slots = &slots;
                 let mut options = options.clone();
-                if options.count_up {
-                    options.module.imei = super::counted_up(&options.module.imei, number);
+                if options.separate_imeis {
+                    options.module.imei = super::nth_imei(&options.module.imei, number);
                 }
                 executor.spawn(async move {
-                    let _turn = turns.acquire().await;
+                    let _slot = slots.acquire().await;
                     let played = play(*client, endpoint, &options).await;
-                    judge(*client, &options, played)
+                    evaluate(*client, &options, played)
                 })
             })
             .collect();
@@ -148,7 +148,7 @@ pub fn run(options: &Options) -> Report {
                 client.transport() == transport && row.verdict == ProbeResult::Updated
             });
             if let Some(((client, endpoint), _)) = updated {
-                rows.push(ask_again(*client, endpoint, options).await);
+                rows.push(probe_newest(*client, endpoint, options).await);
             }
         }
         Report { rows }
@@ -161,7 +161,7 @@ async fn play(client: Client, endpoint: &Endpoint, options: &Options) -> Played 
 }
 
 /// Plays the client once more, with a version that nothing is newer than.
-async fn ask_again(client: Client, endpoint: &Endpoint, options: &Options) -> Row {
+async fn probe_newest(client: Client, endpoint: &Endpoint, options: &Options) -> Row {
     let digits = matches!(client, Client::First(Dialect::Official, _));
     let newest = if digits { NEWEST_DIGITS } else { NEWEST };
     let mut options = options.clone();
@@ -182,22 +182,22 @@ async fn ask_again(client: Client, endpoint: &Endpoint, options: &Options) -> Ro
             ),
             verdict: ProbeResult::Failed,
             detail: "updates again".to_owned(),
-            took: played.took,
+            duration: played.duration,
             image: None,
             client: String::new(),
         },
         // How the client handles a reply was judged before. Here only the reply counts.
-        _ => judge(client, &options, played),
+        _ => evaluate(client, &options, played),
     };
     row.client = name;
     row
 }
 
-fn judge(client: Client, options: &Options, played: Played) -> Row {
+fn evaluate(client: Client, options: &Options, played: Played) -> Row {
     let mut row = Row {
         client: client.name(),
         verdict: ProbeResult::Failed,
-        took: played.took,
+        duration: played.duration,
         image: None,
         detail: String::new(),
         change: None,
@@ -214,7 +214,7 @@ fn judge(client: Client, options: &Options, played: Played) -> Row {
                 row.change = Some(format!("serve the expected file: {}", row.detail));
             }
         }
-        Outcome::NoUpdate(log) if is_libfota3(client) && !speaks_libfota3(&played) => {
+        Outcome::NoUpdate(log) if is_libfota3(client) && !offers_libfota3(&played) => {
             row.verdict = ProbeResult::NotOffered;
             row.detail = log.clone();
         }
@@ -235,10 +235,10 @@ fn judge(client: Client, options: &Options, played: Played) -> Row {
             }
         }
         Outcome::Failed(failure) => {
-            row.detail = diagnose::words(failure);
+            row.detail = diagnose::describe(failure);
             if played.connects == 0 {
                 row.verdict = ProbeResult::NotPlayed;
-            } else if is_libfota3(client) && reached(&played) && !speaks_libfota3(&played) {
+            } else if is_libfota3(client) && received_any(&played) && !offers_libfota3(&played) {
                 row.verdict = ProbeResult::NotOffered;
             } else if diagnose::is_known_bug(client, &played) {
                 row.verdict = ProbeResult::KnownBug;
@@ -255,7 +255,7 @@ fn is_libfota3(client: Client) -> bool {
 }
 
 /// Whether the check was answered with JSON that has a code, as libfota3 requires.
-fn speaks_libfota3(played: &Played) -> bool {
+fn offers_libfota3(played: &Played) -> bool {
     played.exchanges.first().is_some_and(|check| {
         check.status() == Some(200)
             && check
@@ -264,7 +264,7 @@ fn speaks_libfota3(played: &Played) -> bool {
     })
 }
 
-fn reached(played: &Played) -> bool {
+fn received_any(played: &Played) -> bool {
     played
         .exchanges
         .iter()
@@ -309,15 +309,15 @@ impl Report {
             self.rows.iter().map(of).max().unwrap_or(0).max(title)
         };
         let client = width(|row| row.client.chars().count(), 6);
-        let verdict = width(|row| row.verdict.words().len(), 7);
+        let verdict = width(|row| row.verdict.label().len(), 7);
         let mut out = format!("{:client$}  {:verdict$}  SECONDS\n", "CLIENT", "VERDICT");
         for row in &self.rows {
-            let words = format!("{:verdict$}", row.verdict.words());
+            let words = format!("{:verdict$}", row.verdict.label());
             let words = match colours {
                 true => format!("{}{words}\x1b[0m", row.verdict.colour()),
                 false => words,
             };
-            let seconds = row.took.as_secs_f64();
+            let seconds = row.duration.as_secs_f64();
             let _ = write!(out, "{:client$}  {words}  {seconds:7.1}", row.client);
             let reason = (row.verdict == ProbeResult::NoUpdate).then_some(&row.detail);
             if let Some(text) = row.change.as_ref().or(reason) {
@@ -338,7 +338,7 @@ impl Report {
             match (self.count(verdict), verdict) {
                 (0, _) => {}
                 (count, ProbeResult::Failed) => parts.push(format!("{count} failed")),
-                (count, _) => parts.push(format!("{count} {}", verdict.words())),
+                (count, _) => parts.push(format!("{count} {}", verdict.label())),
             }
         }
         let _ = writeln!(out, "{} clients: {}.", self.rows.len(), parts.join(", "));
@@ -383,7 +383,7 @@ impl Row {
                 ProbeResult::NotPlayed => "not_played",
                 ProbeResult::Failed => "failed",
             },
-            "seconds": self.took.as_secs_f64(),
+            "seconds": self.duration.as_secs_f64(),
             "bytes": self.image.as_ref().map(|(size, _)| size),
             "sha256": self.image.as_ref().map(|(_, sum)| sum),
             "detail": self.detail,

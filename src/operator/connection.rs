@@ -353,7 +353,7 @@ fn authorise<'a>(context: &OperatorContext, head: &'a RequestHead) -> ApiResult<
     let route = route::route(method, &head.target);
     let permission = route::permission(method, &route);
     let credentials = head.credentials()?;
-    let judged = context.access.judge(permission, &credentials);
-    let by = judged.map_err(Denied::response)?;
+    let result = context.access.authorise(permission, &credentials);
+    let by = result.map_err(Denied::response)?;
     Ok((permission, by, route))
 }

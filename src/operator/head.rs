@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn two_headers_of_one_name_are_no_header() {
+    fn a_repeated_header_is_refused() {
         let head = good(&with("If-Match: a\r\nIf-Match: b\r\n"));
         assert_eq!(head.header("if-match").unwrap_err().status, 400);
         let head = good(&with("Host: evil.example\r\n"));
@@ -337,9 +337,9 @@ mod tests {
     }
 
     /// A generator of the same pseudo-random numbers in each run (xorshift).
-    struct Dice(u32);
+    struct XorShift(u32);
 
-    impl Dice {
+    impl XorShift {
         fn below(&mut self, most: usize) -> usize {
             self.0 ^= self.0 << 13;
             self.0 ^= self.0 >> 17;
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn no_spoiled_head_panics_or_decodes_to_what_was_not_looked_at() {
+    fn no_damaged_head_panics_or_decodes_to_an_unchecked_request() {
         let seeds: Vec<Vec<u8>> = vec![
             with("Authorization: Bearer t\r\nOrigin: http://localhost\r\nSec-Fetch-Site: none\r\n"),
             with("Content-Length: 5\r\nExpect: 100-continue\r\nTrailer: X\r\nTE: trailers\r\n"),
@@ -377,7 +377,7 @@ mod tests {
             b"xn--",
             b"@",
         ];
-        let mut dice = Dice(2_463_534_242);
+        let mut rng = XorShift(2_463_534_242);
         let mut decoded = 0;
         let end = std::time::Instant::now() + std::time::Duration::from_secs(3);
         for round in 0..60_000_usize {
@@ -385,23 +385,23 @@ mod tests {
                 break;
             }
             let mut head = seeds[round % seeds.len()].clone();
-            for _ in 0..=dice.below(3) {
-                let at = dice.below(head.len());
+            for _ in 0..=rng.below(3) {
+                let at = rng.below(head.len());
                 if head.is_empty() {
                     break;
                 }
-                match dice.below(6) {
-                    0 => head[at] = (dice.below(96) + 32) as u8,
-                    1 => head[at] = dice.below(256) as u8,
+                match rng.below(6) {
+                    0 => head[at] = (rng.below(96) + 32) as u8,
+                    1 => head[at] = rng.below(256) as u8,
                     2 => {
                         head.remove(at);
                     }
                     3 => {
-                        let piece = PIECES[dice.below(PIECES.len())];
+                        let piece = PIECES[rng.below(PIECES.len())];
                         head.splice(at..at, piece.iter().copied());
                     }
                     4 => {
-                        let from = dice.below(head.len());
+                        let from = rng.below(head.len());
                         let piece = head[from.min(at)..from.max(at)].to_vec();
                         head.splice(at..at, piece);
                     }
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_decoder_would_act_on_does_not_reach_it() {
+    fn headers_that_the_decoder_would_act_on_are_withheld() {
         let head = good(&with(
             "Expect: 100-continue\r\nTrailer: X\r\nTE: trailers\r\nUpgrade: h2c\r\nConnection: upgrade\r\nContent-Length: 1099511627776\r\n",
         ));

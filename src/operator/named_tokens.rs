@@ -21,7 +21,7 @@ const RESERVED: [&str; 4] = [OPERATOR_NAME, READ_NAME, "command", "fuse"];
 const LONGEST: u64 = 64 * 1024;
 
 /// Maximum number of characters in a name.
-const NAME: usize = 64;
+const MAX_NAME: usize = 64;
 
 /// Returns the tokens of the file in this folder; none if the file does not exist or cannot be used. Logs problems.
 /// Blocks.
@@ -97,7 +97,7 @@ fn token(
     text: &str,
     is_reader: bool,
 ) -> Result<NamedToken, &'static str> {
-    if name.chars().count() > NAME || name.chars().any(char::is_control) {
+    if name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
         return Err("the name is longer than 64 characters or has control characters");
     }
     if RESERVED.contains(&name) {
@@ -126,7 +126,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn each_good_line_is_a_token_and_each_bad_one_is_named_and_opens_nothing() {
+    fn each_good_line_is_a_token_and_each_bad_one_is_reported_and_ignored() {
         let text = "\u{feff}# who may what\n\n alice\ttoken-of-alice \r\n\u{5f20}\u{4e09} token-of-zhang read\n\
                     bob\ncarol short\ndave token-of-dave write\nalice another-token\nerin token-of-alice\n\
                     operator token-of-nobody\nfrank token-of-frank read more\ngrace t\u{f6}ken-of-grace\n";
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_can_read_opens_nothing() {
+    fn a_file_that_others_can_read_gives_no_token() {
         let folder = Scratch::new();
         assert!(super::read(folder.path()).is_empty());
         folder.write(FILE, b"alice token-of-alice\n");

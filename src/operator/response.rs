@@ -96,7 +96,7 @@ pub enum ExportedList {
 
 /// Headers of every response: the page runs only its own scripts and is never framed, and browsers do not
 /// guess types.
-const ALWAYS: [(&str, &str); 6] = [
+const COMMON_HEADERS: [(&str, &str); 6] = [
     (
         "content-security-policy",
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -202,7 +202,7 @@ impl Response {
             .headers
             .iter()
             .any(|(name, _)| *name == "cache-control");
-        let headers = ALWAYS
+        let headers = COMMON_HEADERS
             .into_iter()
             .chain([("content-type", self.kind)])
             .chain((!is_cached).then_some(("cache-control", "no-store")))
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_says_what_it_is() {
+    fn a_problem_has_its_status_and_detail() {
         let response = Response::problem(StatusCode::NotFound, "there is no project \"é\"");
         let text = text(response, false, false);
         assert!(text.starts_with("HTTP/1.1 404 Not Found\r\n"), "{text}");
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_has_chunks_for_those_who_know_them() {
+    fn a_stream_has_chunks_only_in_http_1_1() {
         let stream = || Response {
             body: ResponseBody::Events(smol::channel::bounded(1).1),
             ..Response::ok("text/event-stream", "")

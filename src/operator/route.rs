@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn every_route_needs_what_it_should() {
+    fn every_route_needs_the_right_permission() {
         use Method::{Delete, Get, Post, Put};
         for (method, target, expected) in [
             (Get, "/", "Public Ok(Page(\"\"))"),
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_and_a_query_are_taken_apart() {
+    fn a_path_and_a_query_are_parsed() {
         let target =
             RequestTarget::parse("/api/v1/rules/%E6%B0%B4%E8%A1%A8/2.0.1?a=1+2&b=%26&c&a=9")
                 .unwrap();
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_another_path_is_refused() {
+    fn an_ambiguous_path_is_refused() {
         for target in [
             "",
             "api",

@@ -61,7 +61,7 @@ impl Token {
             return Token::read_file(file)
                 .map_err(|error| format!("--operator-token-file: {} {error}", file.display()));
         }
-        let kept = Token::kept(folder, OPERATOR, PRIVATE).or_else(|error| {
+        let token = Token::load_or_generate(folder, OPERATOR, PRIVATE).or_else(|error| {
             log::warn!(
                 target: "operator",
                 "the operator token in {} {error}; another one is valid for this run",
@@ -69,7 +69,7 @@ impl Token {
             );
             Token::generate()
         });
-        kept.map_err(|error| {
+        token.map_err(|error| {
             format!(
                 "there are no random numbers for an operator token ({error}): give one with \
                  --operator-token-file, or use --operator off"
@@ -79,14 +79,14 @@ impl Token {
 
     /// Returns the read token of the state folder; `None`, with a warning in the log, if its file cannot be used.
     pub fn reader(folder: &StateFolder) -> Option<Token> {
-        let kept = Token::kept(folder, READ, READ_MODE).inspect_err(|error| {
+        let token = Token::load_or_generate(folder, READ, READ_MODE).inspect_err(|error| {
             log::warn!(
                 target: "operator",
                 "there is no read token, because {} cannot be used ({error}): reading needs the operator token",
                 folder.path().join(READ).display()
             );
         });
-        kept.ok()
+        token.ok()
     }
 
     /// Whether the token was generated at this start.
@@ -95,14 +95,14 @@ impl Token {
     }
 
     /// Returns the token in a file of the state folder. Generates one if the file is missing or damaged.
-    fn kept(folder: &StateFolder, name: &str, mode: u32) -> io::Result<Token> {
-        const COST: &str = "the token of before is not accepted any more";
+    fn load_or_generate(folder: &StateFolder, name: &str, mode: u32) -> io::Result<Token> {
+        const CONSEQUENCE: &str = "the token of before is not accepted any more";
         let path = folder.path().join(name);
         if std::fs::symlink_metadata(&path).is_ok() {
             match Token::read_file(&path) {
                 Err(error)
                     if error.kind() == ErrorKind::InvalidData
-                        && set_aside_damaged(&path, &error, COST) => {}
+                        && set_aside_damaged(&path, &error, CONSEQUENCE) => {}
                 result => return result,
             }
         }
@@ -165,20 +165,20 @@ mod tests {
     #[test]
     fn a_token_is_made_once_and_only_its_owner_can_read_it() {
         let dir = Scratch::new();
-        let kept = dir.path().join(OPERATOR);
+        let token = dir.path().join(OPERATOR);
         let folder = StateFolder::new(dir.path());
         let first = Token::operator(None, None, &folder).unwrap();
         assert_eq!(first.source, TokenSource::Generated);
         assert!(first.is_new() && is_token(&first.text) && first.text.len() == 32);
-        let mode = std::fs::metadata(&kept).unwrap().permissions().mode();
+        let mode = std::fs::metadata(&token).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let second = Token::operator(None, None, &folder).unwrap();
         assert_eq!(second.text, first.text);
-        assert_eq!(second.source, TokenSource::File(kept));
+        assert_eq!(second.source, TokenSource::File(token));
     }
 
     #[test]
-    fn a_token_that_is_given_wins() {
+    fn a_token_from_a_flag_wins_over_files() {
         let dir = Scratch::new();
         let file = dir.write("token", b" from-the-file\n");
         let folder = StateFolder::new(dir.path());
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_good_token_is_a_sentence() {
+    fn a_file_without_a_good_token_gives_a_sentence() {
         let dir = Scratch::new();
         let folder = StateFolder::new(dir.path());
         for (bytes, part) in [
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_state_folder_it_holds_for_this_run() {
+    fn without_a_state_folder_a_token_is_valid_for_one_run() {
         let dir = Scratch::new();
         let folder = StateFolder::new(&dir.write("in-the-way", b"").join("state"));
         let one = Token::operator(None, None, &folder).unwrap();
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_token_that_cannot_be_written_is_to_be_kept_later() {
+    fn a_read_token_that_cannot_be_written_is_written_later() {
         let dir = Scratch::new();
         let file = dir.write("in-the-way", b"");
         let token = Token::reader(&StateFolder::new(&file)).unwrap();

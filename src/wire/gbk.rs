@@ -13,10 +13,10 @@ use std::sync::LazyLock;
 static TABLE: &[u8] = include_bytes!("gbk.bin");
 
 /// Index of the first code point of the rows 0xb0 to 0xf7, of which the table contains only the columns of GB 2312.
-const HANZI: usize = 9 * COLUMNS;
+const HANZI_START: usize = 9 * COLUMNS;
 
-/// Index of the code points that follow the last of the [`OTHERS`].
-const LAST: usize = HANZI + 72 * OF_GB2312;
+/// Index of the code points that follow the last of the [`OUTSIDE_GB2312`].
+const TAIL_START: usize = HANZI_START + 72 * OF_GB2312;
 
 /// Number of columns in a row: second bytes from 0x40 to 0xfe without 0x7f.
 const COLUMNS: usize = 190;
@@ -25,13 +25,13 @@ const COLUMNS: usize = 190;
 const OF_GB2312: usize = 94;
 
 /// Number of the columns to the left of those of GB 2312.
-const LEFT: usize = COLUMNS - OF_GB2312;
+const LEFT_COLUMNS: usize = COLUMNS - OF_GB2312;
 
 /// The Chinese characters that are not in GB 2312. Computed at the first use, since few texts contain one.
-static OTHERS: LazyLock<Vec<u16>> = LazyLock::new(|| {
+static OUTSIDE_GB2312: LazyLock<Vec<u16>> = LazyLock::new(|| {
     let all = 0x4e00..=0x9fa5_u16;
     let mut is_listed = vec![false; all.len()];
-    for code in (HANZI..LAST).filter_map(listed) {
+    for code in (HANZI_START..TAIL_START).filter_map(listed) {
         let at = usize::from(code.wrapping_sub(*all.start()));
         if let Some(mark) = is_listed.get_mut(at) {
             *mark = true;
@@ -72,13 +72,13 @@ fn pair(first: u8, second: u8) -> Option<u16> {
         _ => return None,
     });
     let row = usize::from(first);
-    match (first, column.checked_sub(LEFT)) {
+    match (first, column.checked_sub(LEFT_COLUMNS)) {
         (0x81..=0xa0, _) => other((row - 0x81) * COLUMNS + column),
         (0xa1..=0xa9, _) => listed((row - 0xa1) * COLUMNS + column),
         (0xaa..=0xaf, Some(column)) => private((row - 0xaa) * OF_GB2312 + column),
-        (0xb0..=0xf7, Some(column)) => listed(HANZI + (row - 0xb0) * OF_GB2312 + column),
+        (0xb0..=0xf7, Some(column)) => listed(HANZI_START + (row - 0xb0) * OF_GB2312 + column),
         (0xf8..=0xfe, Some(column)) => private((row - 0xf8 + 6) * OF_GB2312 + column),
-        (0xaa..=0xfe, None) => other(32 * COLUMNS + (row - 0xaa) * LEFT + column),
+        (0xaa..=0xfe, None) => other(32 * COLUMNS + (row - 0xaa) * LEFT_COLUMNS + column),
         _ => None,
     }
 }
@@ -88,10 +88,10 @@ fn listed(at: usize) -> Option<u16> {
 }
 
 fn other(at: usize) -> Option<u16> {
-    OTHERS
+    OUTSIDE_GB2312
         .get(at)
         .copied()
-        .or_else(|| listed(LAST + at.checked_sub(OTHERS.len())?))
+        .or_else(|| listed(TAIL_START + at.checked_sub(OUTSIDE_GB2312.len())?))
 }
 
 fn private(at: usize) -> Option<u16> {

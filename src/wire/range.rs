@@ -111,7 +111,7 @@ impl<'a> RangeRequest<'a> {
 
     /// Returns the number of bytes that the client must already have for the range to make sense; `None` if the range
     /// starts at the beginning. For a suffix, which may begin anywhere, this is 0.
-    pub fn beyond(&self) -> Option<u64> {
+    pub fn required_prefix(&self) -> Option<u64> {
         match self.range {
             Range::Whole | Range::From(0, _) => None,
             Range::From(first, _) => Some(first),
@@ -120,7 +120,7 @@ impl<'a> RangeRequest<'a> {
     }
 
     /// Whether If-None-Match names this content.
-    pub fn has(&self, content: ContentId) -> bool {
+    pub fn if_none_match_names(&self, content: ContentId) -> bool {
         self.if_none_match.is_some_and(|tags| {
             tags.trim_ascii() == b"*"
                 || tags.split(|byte| *byte == b',').any(|tag| {
@@ -143,7 +143,7 @@ impl<'a> RangeRequest<'a> {
     /// that names the file, otherwise only a part from the beginning.
     pub fn part(&self, content: ContentId, size: u64) -> SelectedRange {
         match self.if_range {
-            IfRange::Absent if self.beyond().is_some() => SelectedRange::Unsatisfiable,
+            IfRange::Absent if self.required_prefix().is_some() => SelectedRange::Unsatisfiable,
             _ => self.part_of_named(content, size),
         }
     }
@@ -215,12 +215,12 @@ mod tests {
         request(range, if_range).part_of_named(A, 1000)
     }
 
-    fn read(value: &str) -> Range {
+    fn parse(value: &str) -> Range {
         Range::parse(Some(value.as_bytes()))
     }
 
     #[test]
-    fn ranges_of_modules_and_tools_are_read() {
+    fn ranges_of_modules_and_tools_are_parsed() {
         for (value, range) in [
             ("bytes=0-", Range::From(0, None)),
             ("bytes=1022-", Range::From(1022, None)),
@@ -233,12 +233,12 @@ mod tests {
             ("bytes=99999999999999999999-", Range::From(u64::MAX, None)),
             ("bytes=-99999999999999999999", Range::Suffix(u64::MAX)),
         ] {
-            assert_eq!(read(value), range, "{value}");
+            assert_eq!(parse(value), range, "{value}");
         }
     }
 
     #[test]
-    fn what_cannot_be_read_or_is_several_is_the_whole_file() {
+    fn an_invalid_or_multiple_range_is_the_whole_file() {
         for value in [
             "",
             "bytes",
@@ -256,14 +256,14 @@ mod tests {
             "bytes:1-2",
             "0-9",
         ] {
-            assert_eq!(read(value), Range::Whole, "{value}");
+            assert_eq!(parse(value), Range::Whole, "{value}");
         }
         assert_eq!(Range::parse(None), Range::Whole);
         assert_eq!(Range::parse(Some(b"bytes=\xff-")), Range::Whole);
     }
 
     #[test]
-    fn a_range_is_held_against_the_size() {
+    fn a_range_is_applied_to_the_size() {
         let bytes = |start, end| SelectedRange::Bytes { start, end };
         for (range, part) in [
             (Range::Whole, SelectedRange::Whole),
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn the_beginning_is_for_everyone() {
+    fn every_client_gets_a_part_from_the_beginning() {
         let from_0 = SelectedRange::Bytes {
             start: 0,
             end: 1000,
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_is_for_those_who_name_the_content() {
+    fn a_later_part_is_sent_to_a_client_that_names_the_content() {
         let rest = SelectedRange::Bytes {
             start: 9,
             end: 1000,
@@ -319,21 +319,21 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_is_for_nobody_of_whom_nothing_is_known() {
+    fn a_client_that_names_no_content_gets_no_later_part() {
         let refused = SelectedRange::Unsatisfiable;
         assert_eq!(part(Range::From(9, None), IfRange::Absent), refused);
         assert_eq!(part(Range::Suffix(9), IfRange::Absent), refused);
     }
 
     #[test]
-    fn a_tag_that_is_known_spares_the_file() {
+    fn a_known_etag_saves_sending_the_file() {
         let has = |tags: &str| {
             let mut request = request(Range::Whole, IfRange::Absent);
             let tags = tags
                 .replace('A', &A.to_string())
                 .replace('B', &B.to_string());
             request.if_none_match = Some(tags.leak().as_bytes());
-            request.has(A)
+            request.if_none_match_names(A)
         };
         assert!(has("\"A\""));
         assert!(has("*"));
@@ -356,7 +356,7 @@ mod tests {
         fn no_value_panics_and_every_part_lies_in_the_file(
             value in "(bytes=)?[0-9, \t=-]{0,24}", size: u64,
         ) {
-            if let SelectedRange::Bytes { start, end } = read(&value).of(size) {
+            if let SelectedRange::Bytes { start, end } = parse(&value).of(size) {
                 prop_assert!(start < end && end <= size);
             }
         }

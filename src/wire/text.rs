@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_needs_no_change_is_borrowed() {
+    fn text_that_needs_no_change_is_borrowed() {
         for raw in [
             "",
             "ALIYUN_Luat_V0017_ASR1802",
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_readable_is_utf_8_or_gbk() {
+    fn readable_bytes_are_utf_8_or_gbk() {
         assert!(is_readable("水".as_bytes()) && is_readable(b"\xb1\xed") && is_readable(b""));
         assert!(!is_readable(b"\xff\xff") && !is_readable(b"\xcb"));
     }
@@ -154,7 +154,7 @@ mod tests {
         }
 
         #[test]
-        fn what_was_encoded_comes_back(text in ".{0,20}") {
+        fn encoded_text_is_decoded_to_the_same(text in ".{0,20}") {
             let encoded: String = text.bytes().map(|b| format!("%{b:02X}")).collect();
             prop_assert_eq!(decode(encoded.as_bytes()), text);
         }

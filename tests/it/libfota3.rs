@@ -97,7 +97,7 @@ fn both_editions_update_and_report() {
         let mut module = update(&server, edition, "001.000.000");
         let played = run(&mut module, &settings());
         assert_eq!(played.outcome, Outcome::Updated(bytes.clone()));
-        assert_eq!(module.report_trouble(), None);
+        assert_eq!(module.report_error(), None);
         let reported = server.log.wait(mark, common::PATIENCE, |line| {
             line.contains("\"event\":\"report\"") && line.contains("\"result\":1")
         });

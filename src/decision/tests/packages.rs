@@ -5,7 +5,7 @@ use super::*;
 const NAME: &str = "P_LuatOS-SoC_EC718P";
 
 #[test]
-fn script_only_fits_the_same_core_unless_the_release_is_plain_or_says_any_core() {
+fn a_script_package_fits_only_its_core_unless_the_release_is_plain_or_has_any_core() {
     let path = "P/2012.001.004/u.bin";
     let catalog = folder(&[(path, SCRIPT)], &[]);
     assert_offer(&catalog, &check(NAME, "2012.1.3"), path);
@@ -121,7 +121,7 @@ fn the_exact_platform_wins_over_the_generic_package() {
 }
 
 #[test]
-fn a_file_too_large_for_udp_is_refused_there_alone() {
+fn a_file_too_large_for_udp_is_refused_only_over_udp() {
     let catalog = generic(&["P/2.0.0/u.bin"], &[]);
     let over_http = check("P", "1.0.0");
     let over_udp = Check {

@@ -40,7 +40,7 @@ fn each_rule_refuses_with_its_own_verdict() {
 }
 
 #[test]
-fn each_rule_lets_through_whom_it_names() {
+fn each_rule_lets_through_the_devices_that_it_names() {
     for json in [
         r#"{"paused": false}"#,
         r#"{"not_before": "2026-11-23T12:00:00Z"}"#,
@@ -135,7 +135,7 @@ fn a_range_in_allow_does_not_lift_percent() {
 }
 
 #[test]
-fn a_device_without_an_id_passes_only_rules_that_everyone_passes() {
+fn a_device_without_an_id_passes_only_rules_that_every_device_passes() {
     let nobody = Check {
         device: None,
         device_text: "".into(),
@@ -211,7 +211,7 @@ fn rules_that_cannot_be_read_hold_their_release_back() {
 
 /// The catalogue contains nothing of this project, but the refusal is not "no such project".
 #[test]
-fn a_project_of_which_no_file_is_whole_has_no_package() {
+fn a_project_without_a_whole_file_has_no_package() {
     let found = ScanResult {
         quarantined: vec![Remark {
             path: "P/2.0.0/u.bin".to_owned(),
@@ -225,7 +225,7 @@ fn a_project_of_which_no_file_is_whole_has_no_package() {
 }
 
 #[test]
-fn what_hides_an_older_release_and_what_does_not() {
+fn only_some_refusals_hide_an_older_release() {
     let older = "P/1.5.0/u.bin";
     for (json, expected) in [
         (r#"{"paused": true}"#, Ok(older)),

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn plain_to_plain_needs_a_higher_release() {
+fn a_plain_version_needs_a_higher_plain_release() {
     let catalog = generic(&["P/1.10.0/u.bin"], &[]);
     for older in ["1.9.0", "1.9.9", "001.009.000", "v1.9", "0.0.1"] {
         assert_offer(
@@ -19,7 +19,7 @@ fn plain_to_plain_needs_a_higher_release() {
 }
 
 #[test]
-fn core_form_to_core_form_goes_up_in_one_and_down_in_none() {
+fn a_release_in_core_form_must_be_higher_in_one_part_and_lower_in_none() {
     let catalog = folder(&[("P_2012.001.004_LuatOS-SoC_EC718P.bin", SCRIPT)], &[]);
     let name = "P_LuatOS-SoC_EC718P";
     assert_offer(
@@ -41,7 +41,7 @@ fn core_form_to_core_form_goes_up_in_one_and_down_in_none() {
 }
 
 #[test]
-fn core_form_to_plain_compares_the_first_and_third_field() {
+fn a_plain_release_is_compared_with_a_core_form_by_the_first_and_third_field() {
     let catalog = folder(&[("P/2.5.1/u.bin", SCRIPT)], &[]);
     let name = "P_LuatOS-SoC_EC718P";
     for older in ["2012.2.0", "2008.1.9"] {
@@ -53,7 +53,7 @@ fn core_form_to_plain_compares_the_first_and_third_field() {
 }
 
 #[test]
-fn the_newest_plain_release_is_the_one_that_luatos_takes_for_it() {
+fn the_newest_plain_release_is_chosen_in_the_order_of_luatos() {
     let files = [
         ("P/2.1.0/u.bin", SCRIPT),
         ("P/2.0.1/u.bin", SCRIPT),
@@ -87,7 +87,7 @@ fn a_module_keeps_its_middle_number_where_the_release_names_none() {
 }
 
 #[test]
-fn plain_to_core_form_only_with_any_core() {
+fn a_plain_version_gets_a_release_in_core_form_only_with_any_core() {
     let path = "P/2012.001.004/u.bin";
     let asks = check("P_LuatOS-SoC_ESP32C3", "1.0.3");
     assert_no(&generic(&[path], &[]), &asks, Refusal::NoPackage);
@@ -99,7 +99,7 @@ fn plain_to_core_form_only_with_any_core() {
 }
 
 #[test]
-fn text_only_by_from_or_any_version_and_if_different() {
+fn a_text_version_passes_only_by_from_or_any_version_and_if_different() {
     let path = "P/1.0.0/u.bin";
     let rules = |json| generic(&[path], &[("P/1.0.0/release.json", json)]);
     let factory = check("P_Luat_V1_8955", "factory");

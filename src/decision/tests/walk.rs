@@ -13,7 +13,7 @@ fn old() -> Check<'static> {
 }
 
 #[test]
-fn a_looping_content_ends_the_matter() {
+fn a_held_content_stops_the_walk() {
     let catalog = generic(&["P/1.5.0/u.bin", PATH], &[]);
     let Verdict::Offer(offer) = ask(&catalog, &old()) else {
         panic!("not offered");
@@ -21,11 +21,11 @@ fn a_looping_content_ends_the_matter() {
     let question = Question {
         catalog: &catalog,
         known: Known {
-            looping: {
-                let mut looping = Looping::default();
-                looping.add(ContentId([9; 32]), false);
-                looping.add(offer.package.content, false);
-                looping
+            held: {
+                let mut held = HeldContents::default();
+                held.add(ContentId([9; 32]), false);
+                held.add(offer.package.content, false);
+                held
             },
             ..Known::default()
         },
@@ -43,7 +43,7 @@ fn a_looping_content_ends_the_matter() {
 }
 
 #[test]
-fn a_release_that_the_fuse_paused_is_for_trials_alone() {
+fn a_release_that_the_fuse_paused_is_only_for_trials() {
     let asked = |rules: &str, fused: &[Fused], may_try_fused: bool| {
         let catalog = generic(&["P/1.5.0/u.bin", PATH], &[("P/2.0.0/release.json", rules)]);
         let check = old();
@@ -82,7 +82,7 @@ fn a_release_that_the_fuse_paused_is_for_trials_alone() {
 }
 
 #[test]
-fn a_downgrade_is_offered_only_if_asked_for_and_nothing_would_bring_it_back() {
+fn a_downgrade_is_offered_only_if_it_is_allowed_and_not_undone_afterwards() {
     let newer = check("P", "3.0.0");
     assert_no(&with("{}"), &newer, Refusal::NothingNewer);
     let back = with(r#"{"allow_downgrade": true}"#);
@@ -111,12 +111,12 @@ fn an_unknown_project_is_refused() {
 }
 
 #[test]
-fn notes_name_every_release_that_was_looked_at() {
+fn notes_name_every_release_that_was_considered() {
     let catalog = generic(
         &["P/1.5.0/u.bin", PATH],
         &[("P/2.0.0/release.json", r#"{"paused": "waiting for Li"}"#)],
     );
-    let mut notes = Notes::kept();
+    let mut notes = Notes::collecting();
     let question = Question {
         catalog: &catalog,
         known: Known::default(),

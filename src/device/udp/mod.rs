@@ -185,7 +185,7 @@ impl UdpServer {
             is_sent
         };
         match datagram::parse(arrival.bytes) {
-            Datagram::Silence => {}
+            Datagram::NoReply => {}
             Datagram::Unknown => {
                 service.malformed();
                 if error(UNKNOWN) {

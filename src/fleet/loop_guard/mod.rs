@@ -22,7 +22,7 @@ use super::network::CoarseNetwork;
 use super::requester::{IdentityHash, Requester};
 use super::short_version::ShortVersion;
 use super::{FileRange, TransferOutcome};
-use crate::decision::Looping;
+use crate::decision::HeldContents;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 
@@ -34,7 +34,7 @@ const PER_ID: usize = 16;
 
 /// Maximum number of contents of one device in one network. Offers of one content do not evict the hold of another, and
 /// held contents do not evict the evidence against a new one.
-const CONTENTS: usize = Looping::MOST;
+const CONTENTS: usize = HeldContents::MAX;
 
 /// Divisor of the evidence of an id from all networks together, which holds a device that moves between networks.
 /// [`LoopGuard::deserved`] states the devices to which it does not apply.
@@ -83,8 +83,8 @@ impl LoopGuard {
     }
 
     /// Returns the contents that are held back from this device if it asks now from byte 0.
-    pub fn held(&self, who: &Requester, facts: CheckFacts, now: Stamp) -> Looping {
-        let mut looping = Looping::default();
+    pub fn held(&self, who: &Requester, facts: CheckFacts, now: Stamp) -> HeldContents {
+        let mut held = HeldContents::default();
         for slot in self.own(who) {
             let judged = slot.record.judge(who, facts, self.attempts, now);
             let Some((after, counted)) = judged else {
@@ -94,10 +94,10 @@ impl LoopGuard {
                 || self.deserved(who.device, slot.serial(), &after) > after.entry.level
                 || counted && after.is_frequent(self.attempts, now);
             if is_held {
-                looping.add(after.entry.content, after.is_extreme(now));
+                held.add(after.entry.content, after.is_extreme(now));
             }
         }
-        looping
+        held
     }
 
     /// Counts a check from byte 0, in reply to which the device is offered a content. Must be called after

@@ -32,9 +32,9 @@ pub(super) fn sentence(exchanges: &[Exchange], over_udp: bool) -> Option<String>
             },
         );
     };
-    let asked = asked(&last.request);
-    let what = match (asked, last.received) {
-        (_, _) if offer.wrong().is_some() => return offer.wrong(),
+    let requested = requested(&last.request);
+    let what = match (requested, last.received) {
+        (_, _) if offer.flaw().is_some() => return offer.flaw(),
         (None, _) => return None,
         (Some(packet), 0) if over_udp || last.end == End::Open => {
             format!("answer `Get{packet},{}`: nothing came", offer.id)
@@ -42,7 +42,7 @@ pub(super) fn sentence(exchanges: &[Exchange], over_udp: bool) -> Option<String>
         (Some(packet), 0) => {
             format!("keep the TCP connection open: it ended before packet {packet}")
         }
-        (Some(packet), _) => offer.judge(packet, last)?,
+        (Some(packet), _) => offer.packet_flaw(packet, last)?,
     };
     Some(what)
 }
@@ -66,7 +66,7 @@ impl Offer {
     }
 
     /// Returns the flaw of the offer itself, if any.
-    fn wrong(&self) -> Option<String> {
+    fn flaw(&self) -> Option<String> {
         if self.last == 0 {
             Some(
                 "say 1022 for the last packet's size, not 0, when the file is a multiple of 1022"
@@ -90,38 +90,38 @@ impl Offer {
     }
 
     /// Returns the flaw of the reply to `Get<packet>`, if any.
-    fn judge(&self, packet: u64, exchange: &Exchange) -> Option<String> {
+    fn packet_flaw(&self, packet: u64, exchange: &Exchange) -> Option<String> {
         if exchange.reply == b"ERR" {
             return Some(format!(
                 "answer `Get{packet},{}` with the packet: `ERR` ends the download",
                 self.id
             ));
         }
-        let wanted = if packet < self.count { DATA } else { self.last };
+        let expected = if packet < self.count { DATA } else { self.last };
         let got = u64::try_from(exchange.first).unwrap_or(u64::MAX);
-        if got != wanted.saturating_add(2) {
+        if got != expected.saturating_add(2) {
             return Some(format!(
-                "send 2 bytes of number and {wanted} of data in packet {packet} of {}: {got} came",
+                "send 2 bytes of number and {expected} of data in packet {packet} of {}: {got} came",
                 self.count
             ));
         }
         let (number, _) = exchange.reply.split_first_chunk::<2>()?;
-        let right = u64::from(u16::from_be_bytes(*number));
-        if right == packet {
+        let received = u64::from(u16::from_be_bytes(*number));
+        if received == packet {
             return (exchange.end == End::Closed)
                 .then(|| "keep the TCP connection open until the last packet".to_owned());
         }
         Some(if u64::from(u16::from_le_bytes(*number)) == packet {
             "write the packet's number big-endian (high byte first)".to_owned()
-        } else if right.checked_add(1) == Some(packet) {
+        } else if received.checked_add(1) == Some(packet) {
             "count packets from 1, not from 0".to_owned()
         } else {
-            format!("answer `Get{packet}` with packet {packet}: number {right} came")
+            format!("answer `Get{packet}` with packet {packet}: number {received} came")
         })
     }
 }
 
 /// Returns n of `Get<n>,<id>`.
-fn asked(request: &[u8]) -> Option<u64> {
+fn requested(request: &[u8]) -> Option<u64> {
     lua::digits_after(request, b"Get").map(lua::number)
 }

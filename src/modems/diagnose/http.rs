@@ -43,7 +43,7 @@ struct Line<'r> {
 }
 
 impl Line<'_> {
-    fn is(&self, name: &str) -> bool {
+    fn is_named(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
     }
 }
@@ -80,7 +80,7 @@ impl<'r> Reply<'r> {
     }
 
     fn value(&self, name: &str) -> Option<&str> {
-        let line = self.lines.iter().find(|line| line.is(name))?;
+        let line = self.lines.iter().find(|line| line.is_named(name))?;
         Some(line.rest.trim())
     }
 
@@ -88,13 +88,13 @@ impl<'r> Reply<'r> {
         self.value("Content-Length")?.parse().ok()
     }
 
-    fn chunked(&self) -> bool {
+    fn is_chunked(&self) -> bool {
         self.value("Transfer-Encoding")
             .is_some_and(|value| value.to_ascii_lowercase().contains("chunked"))
     }
 
     /// Returns N of `Range: bytes=N-` in the request.
-    fn asked_from(&self) -> Option<u64> {
+    fn requested_start(&self) -> Option<u64> {
         let digits = lua::digits_after(&self.exchange.request, b"Range: bytes=")?;
         Some(lua::number(digits))
     }
@@ -105,11 +105,11 @@ impl<'r> Reply<'r> {
         if self.status == 400 || self.status >= 500 {
             found.push(Flaw::Error(self.status));
         }
-        self.of_the_head(&mut found);
+        self.head_flaws(&mut found);
         if file {
-            self.of_a_file(&mut found);
+            self.file_flaws(&mut found);
         } else {
-            self.of_a_refusal(&mut found);
+            self.refusal_flaws(&mut found);
         }
         if self.exchange.end == End::Open && self.is_complete() {
             found.push(Flaw::NotClosed);
@@ -120,11 +120,11 @@ impl<'r> Reply<'r> {
     fn is_complete(&self) -> bool {
         match self.length() {
             Some(length) => self.got >= length,
-            None => !self.chunked() || self.exchange.reply.ends_with(b"0\r\n\r\n"),
+            None => !self.is_chunked() || self.exchange.reply.ends_with(b"0\r\n\r\n"),
         }
     }
 
-    fn of_the_head(&self, found: &mut Vec<Flaw>) {
+    fn head_flaws(&self, found: &mut Vec<Flaw>) {
         if self.first_line.starts_with("HTTP/1.0") {
             found.push(Flaw::Http10);
         }
@@ -136,13 +136,13 @@ impl<'r> Reply<'r> {
             if line.rest.trim().is_empty() {
                 found.push(Flaw::EmptyValue(line.name.to_owned()));
             }
-            let Some(must) = NAMES.iter().find(|name| line.is(name)) else {
+            let Some(expected) = NAMES.iter().find(|name| line.is_named(name)) else {
                 continue;
             };
-            if line.name != *must {
-                found.push(Flaw::NameCase(line.name.to_owned(), must));
+            if line.name != *expected {
+                found.push(Flaw::NameCase(line.name.to_owned(), expected));
             } else if !line.rest.starts_with(' ') || line.rest.starts_with("  ") {
-                found.push(Flaw::Spaces(must));
+                found.push(Flaw::Spaces(expected));
             }
         }
         if self.exchange.first < self.head.len() {
@@ -153,14 +153,14 @@ impl<'r> Reply<'r> {
         }
     }
 
-    fn of_a_file(&self, found: &mut Vec<Flaw>) {
+    fn file_flaws(&self, found: &mut Vec<Flaw>) {
         let length = self.length();
         if length == Some(0) || (self.got == 0 && self.exchange.end == End::Closed) {
             found.insert(0, Flaw::EmptyBody);
-        } else if lua::is_text(self.body) && !self.chunked() {
+        } else if lua::is_text(self.body) && !self.is_chunked() {
             found.insert(0, Flaw::TextBody(lua::excerpt(self.body)));
         }
-        if self.chunked() {
+        if self.is_chunked() {
             found.push(Flaw::Chunked);
         } else if length.is_none() {
             found.push(Flaw::NoLength);
@@ -177,7 +177,7 @@ impl<'r> Reply<'r> {
         {
             found.push(Flaw::CutShort(self.got, length));
         }
-        if let Some(from) = self.asked_from().filter(|&from| from > 0) {
+        if let Some(from) = self.requested_start().filter(|&from| from > 0) {
             if self.status == 200 {
                 found.insert(0, Flaw::RangeIgnored(from));
             } else if self.starts_at() != Some(from) {
@@ -196,7 +196,7 @@ impl<'r> Reply<'r> {
         range.split('-').next()?.parse().ok()
     }
 
-    fn of_a_refusal(&self, found: &mut Vec<Flaw>) {
+    fn refusal_flaws(&self, found: &mut Vec<Flaw>) {
         if (300..400).contains(&self.status) {
             let asked = contains(&self.exchange.request, b"need_oss_url=1");
             if !asked {
@@ -207,7 +207,7 @@ impl<'r> Reply<'r> {
                 found.push(Flaw::Location);
             }
         }
-        if lua::counted(self.body, b"\"code\":") == Some(43) {
+        if lua::number_value(self.body, b"\"code\":") == Some(43) {
             found.push(Flaw::Code43);
         }
         let only_escapes = |msg: &[u8]| {

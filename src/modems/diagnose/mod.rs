@@ -105,7 +105,9 @@ impl Flaw {
             Flaw::NoReason(status) => {
                 format!("send a reason phrase: `HTTP/1.1 {status} OK`, not `HTTP/1.1 {status}`")
             }
-            Flaw::NameCase(is, must) => format!("write header names as `{must}`, not `{is}`"),
+            Flaw::NameCase(is, expected) => {
+                format!("write header names as `{expected}`, not `{is}`")
+            }
             Flaw::Spaces(name) => format!("put exactly one space behind the colon of `{name}:`"),
             Flaw::EmptyValue(name) => {
                 format!("leave out the header `{name}`: an empty value swallows the line behind it")
@@ -224,17 +226,17 @@ pub fn sentence(client: Client, failure: &Failure, played: &Played) -> String {
     }
     let found = match client {
         Client::First(_, over_udp) => datagrams::sentence(&played.exchanges, over_udp),
-        _ => of_http(client, played),
+        _ => http_sentence(client, played),
     };
     found.unwrap_or_else(|| {
         format!(
             "nothing that is known to help; the client: {}",
-            words(failure)
+            describe(failure)
         )
     })
 }
 
-fn of_http(client: Client, played: &Played) -> Option<String> {
+fn http_sentence(client: Client, played: &Played) -> Option<String> {
     // The last reply comes first, because the client failed at it. An earlier one may be the cause.
     let mut all = played.exchanges.iter().rev().flat_map(flaws);
     let fatal = all.find(|flaw| flaw.breaks(client))?;
@@ -242,7 +244,7 @@ fn of_http(client: Client, played: &Played) -> Option<String> {
 }
 
 /// Returns a short description of what happened to the client.
-pub fn words(failure: &Failure) -> String {
+pub fn describe(failure: &Failure) -> String {
     match failure {
         Failure::Hung { after, waiting_for } => {
             format!("hangs {} s, waiting for {waiting_for}", after.as_secs())
@@ -252,7 +254,7 @@ pub fn words(failure: &Failure) -> String {
             format!("flashes {} bytes of garbage: {why}", bytes.len())
         }
         Failure::RebootLoop(why) => format!("restarts endlessly: {why}"),
-        Failure::AsksForEver(why) => format!("asks endlessly: {why}"),
+        Failure::AsksEndlessly(why) => format!("asks endlessly: {why}"),
         Failure::GaveUp(why) => format!("gives up: {why}"),
     }
 }

@@ -19,7 +19,7 @@ pub(super) enum Link {
 
 /// Options for opening a socket.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Make {
+pub(super) struct LinkOptions {
     pub datagrams: bool,
     /// Local address of the module; `None` lets the kernel choose.
     pub source: Option<IpAddr>,
@@ -28,9 +28,9 @@ pub(super) struct Make {
 }
 
 impl Link {
-    pub async fn open(to: SocketAddr, make: Make) -> io::Result<Link> {
-        let socket = socket(to, make)?;
-        if make.datagrams {
+    pub async fn open(to: SocketAddr, options: LinkOptions) -> io::Result<Link> {
+        let socket = socket(to, options)?;
+        if options.datagrams {
             rustix::net::connect(&socket, &to)?;
             return Ok(Link::Datagrams(Async::new_nonblocking(UdpSocket::from(
                 socket,
@@ -59,13 +59,13 @@ impl Link {
         match self {
             Link::Datagrams(socket) => loop {
                 match socket.get_ref().recv(buffer) {
-                    Err(error) if is_early(&error) => socket.readable().await?,
+                    Err(error) if is_retryable(&error) => socket.readable().await?,
                     other => return other,
                 }
             },
             Link::Stream(stream) => loop {
                 match stream.get_ref().read(buffer) {
-                    Err(error) if is_early(&error) => stream.readable().await?,
+                    Err(error) if is_retryable(&error) => stream.readable().await?,
                     other => return other,
                 }
             },
@@ -80,7 +80,7 @@ impl Link {
                 loop {
                     match socket.get_ref().send(bytes) {
                         Ok(_) => return Ok(()),
-                        Err(error) if is_early(&error) => socket.writable().await?,
+                        Err(error) if is_retryable(&error) => socket.writable().await?,
                         Err(error) if refused => return Err(error),
                         Err(_) => refused = true,
                     }
@@ -91,7 +91,7 @@ impl Link {
                 while !rest.is_empty() {
                     match stream.get_ref().write(rest) {
                         Ok(count) => rest = rest.get(count..).unwrap_or_default(),
-                        Err(error) if is_early(&error) => stream.writable().await?,
+                        Err(error) if is_retryable(&error) => stream.writable().await?,
                         Err(error) => return Err(error),
                     }
                 }
@@ -102,32 +102,32 @@ impl Link {
 }
 
 /// Whether the operation can succeed later.
-fn is_early(error: &io::Error) -> bool {
+fn is_retryable(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     )
 }
 
-fn socket(to: SocketAddr, make: Make) -> io::Result<OwnedFd> {
+fn socket(to: SocketAddr, options: LinkOptions) -> io::Result<OwnedFd> {
     let (family, any) = match to {
         SocketAddr::V4(_) => (AddressFamily::INET, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         SocketAddr::V6(_) => (AddressFamily::INET6, IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
     };
-    let kind = if make.datagrams {
+    let kind = if options.datagrams {
         SocketType::DGRAM
     } else {
         SocketType::STREAM
     };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, kind, flags, None)?;
-    if let Some(size) = make.receive_buffer {
+    if let Some(size) = options.receive_buffer {
         sockopt::set_socket_recv_buffer_size(&socket, size)?;
     }
-    let source = make
+    let source = options
         .source
         .filter(|source| source.is_ipv4() == to.is_ipv4());
-    if make.datagrams || source.is_some() {
+    if options.datagrams || source.is_some() {
         rustix::net::bind(&socket, &SocketAddr::new(source.unwrap_or(any), 0))?;
     }
     Ok(socket)

@@ -12,12 +12,12 @@ mod record;
 mod settings;
 
 pub use names::resolve;
-pub use record::{End, Exchange, Keep};
+pub use record::{End, Exchange, RecordLimits};
 pub use settings::Settings;
 
-use self::link::{Link, Make};
+use self::link::{Link, LinkOptions};
 use self::record::Record;
-use super::dice::Dice;
+use super::rng::Rng;
 use super::{Action, Attempt, Event, Failure, Outcome};
 use smol::Timer;
 use std::io;
@@ -30,13 +30,13 @@ pub const RECV: usize = 1400;
 const CONNECT_LIMIT: Duration = Duration::from_secs(120);
 
 /// Lower bound of the wait for a silent server, which is halved after each silence.
-const LEAST_QUIET: Duration = Duration::from_millis(50);
+const MIN_QUIET: Duration = Duration::from_millis(50);
 
 /// Maximum delay of the pacing that is caught up.
-const MADE_UP: Duration = Duration::from_millis(50);
+const MAX_CATCH_UP: Duration = Duration::from_millis(50);
 
 /// Number of consecutive datagrams that a cut link loses.
-const LOST_IN_A_CUT: u32 = 2;
+const LOSSES_PER_CUT: u32 = 2;
 
 /// Result and record of an attempt.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub struct Played {
     /// Outcome of the attempt.
     pub outcome: Outcome,
     /// Duration of the attempt, on the module's clock.
-    pub took: Duration,
+    pub duration: Duration,
     /// Exchanges with the server; of a long attempt only the first and the last ones.
     pub exchanges: Vec<Exchange>,
     /// Number of bytes received.
@@ -67,19 +67,19 @@ pub async fn play(attempt: &mut dyn Attempt, settings: &Settings) -> Played {
         if let Some(outcome) = run.perform(actions).await {
             break outcome;
         }
-        let happening = run.next().await;
+        let occurrence = run.next().await;
         let now = run.now();
-        actions = match happening {
-            Happening::Connected => attempt.step(now, Event::Connected),
-            Happening::ConnectFailed => attempt.step(now, Event::ConnectFailed),
-            Happening::Received(count) => {
+        actions = match occurrence {
+            Occurrence::Connected => attempt.step(now, Event::Connected),
+            Occurrence::ConnectFailed => attempt.step(now, Event::ConnectFailed),
+            Occurrence::Received(count) => {
                 let bytes = run.buffer.get(..count).unwrap_or_default();
                 attempt.step(now, Event::Received(bytes))
             }
-            Happening::Closed => attempt.step(now, Event::Closed),
-            Happening::Reset => attempt.step(now, Event::Reset),
-            Happening::Wake => attempt.step(now, Event::Wake),
-            Happening::Nothing(waiting_for) => {
+            Occurrence::Closed => attempt.step(now, Event::Closed),
+            Occurrence::Reset => attempt.step(now, Event::Reset),
+            Occurrence::Wake => attempt.step(now, Event::Wake),
+            Occurrence::Nothing(waiting_for) => {
                 break Outcome::Failed(Failure::Hung {
                     after: now,
                     waiting_for: waiting_for.to_owned(),
@@ -89,7 +89,7 @@ pub async fn play(attempt: &mut dyn Attempt, settings: &Settings) -> Played {
     };
     Played {
         outcome,
-        took: run.now(),
+        duration: run.now(),
         exchanges: run.record.finish(),
         received: run.record.received,
         body: run.record.body,
@@ -99,7 +99,7 @@ pub async fn play(attempt: &mut dyn Attempt, settings: &Settings) -> Played {
     }
 }
 
-enum Happening {
+enum Occurrence {
     Connected,
     ConnectFailed,
     Received(usize),
@@ -128,12 +128,12 @@ struct Run<'s> {
     link: Option<Link>,
     buffer: Vec<u8>,
     record: Record,
-    dice: Dice,
+    rng: Rng,
     quiet: Option<Duration>,
     /// The last datagram was lost, so nothing will arrive before the module asks again.
     lost: bool,
     /// The connection has ended, and the module has not reacted yet.
-    left_alone: bool,
+    ended_unhandled: bool,
     cut: Cut,
     datagrams_to_lose: u32,
     connects: u32,
@@ -155,11 +155,11 @@ impl Run<'_> {
             wanted: None,
             link: None,
             buffer: vec![0; RECV],
-            record: Record::new(settings.keep),
-            dice: Dice::new(settings.seed),
+            record: Record::new(settings.record),
+            rng: Rng::new(settings.seed),
             quiet: settings.quiet,
             lost: false,
-            left_alone: false,
+            ended_unhandled: false,
             cut: settings.cut_after.map_or(Cut::Never, Cut::After),
             datagrams_to_lose: 0,
             connects: 0,
@@ -182,7 +182,7 @@ impl Run<'_> {
 
     /// Returns the moment on the wall clock at which `span` of the module's clock has passed, at
     /// most `cap`.
-    fn on_the_wall(&self, span: Duration) -> Instant {
+    fn wall_time(&self, span: Duration) -> Instant {
         let now = Instant::now();
         let span = span.checked_div(self.speed()).unwrap_or(span);
         now.checked_add(span)
@@ -204,7 +204,7 @@ impl Run<'_> {
                     port,
                 } => {
                     self.link = None;
-                    self.left_alone = false;
+                    self.ended_unhandled = false;
                     self.connects = self.connects.saturating_add(1);
                     self.record.begin(datagrams, format!("{host}:{port}"));
                     self.wanted = Some((datagrams, host, port));
@@ -212,7 +212,7 @@ impl Run<'_> {
                 Action::Send(bytes) => self.send(&bytes).await,
                 Action::Close => {
                     self.link = None;
-                    self.left_alone = false;
+                    self.ended_unhandled = false;
                     self.wanted = None;
                 }
                 Action::WakeAt(moment) => self.wake = moment,
@@ -223,15 +223,15 @@ impl Run<'_> {
     }
 
     async fn send(&mut self, bytes: &[u8]) {
-        self.record.sent(bytes);
+        self.record.add_sent(bytes);
         let Some(link) = &self.link else {
             return;
         };
         if self.settings.latency > Duration::ZERO {
-            self.answer_at = Some(self.on_the_wall(self.settings.latency));
+            self.answer_at = Some(self.wall_time(self.settings.latency));
         }
         self.lost = false;
-        if link.datagrams() && self.dice.percent(self.settings.loss) {
+        if link.datagrams() && self.rng.chance(self.settings.loss) {
             self.lost = true;
             return;
         }
@@ -244,9 +244,9 @@ impl Run<'_> {
     }
 
     /// Waits for the next event of the module.
-    async fn next(&mut self) -> Happening {
+    async fn next(&mut self) -> Occurrence {
         if Instant::now() >= self.cap {
-            return Happening::Nothing("its end: the attempt was stopped, it took too long");
+            return Occurrence::Nothing("its end: the attempt was stopped, it took too long");
         }
         if let Some((datagrams, host, port)) = self.wanted.take() {
             return self.connect(datagrams, &host, port).await;
@@ -255,33 +255,33 @@ impl Run<'_> {
             return self.listen().await;
         }
         let Some(wake) = self.wake else {
-            return Happening::Nothing("something that can never come: it has no connection");
+            return Occurrence::Nothing("something that can never come: it has no connection");
         };
         let span = wake.saturating_sub(self.now());
-        let skips = self.left_alone && span > self.settings.idle;
+        let skips = self.ended_unhandled && span > self.settings.idle;
         if self.quiet.is_none() && !skips {
-            Timer::at(self.on_the_wall(span)).await;
+            Timer::at(self.wall_time(span)).await;
         }
-        self.woken(wake)
+        self.on_wake(wake)
     }
 
-    fn woken(&mut self, wake: Duration) -> Happening {
+    fn on_wake(&mut self, wake: Duration) -> Occurrence {
         self.jump(wake);
         self.wake = None;
-        Happening::Wake
+        Occurrence::Wake
     }
 
-    async fn connect(&mut self, datagrams: bool, host: &str, port: u16) -> Happening {
+    async fn connect(&mut self, datagrams: bool, host: &str, port: u16) -> Occurrence {
         let left = self
             .wake
             .map_or(CONNECT_LIMIT, |wake| wake.saturating_sub(self.now()))
             .min(CONNECT_LIMIT);
-        let mut until = self.on_the_wall(left);
+        let mut until = self.wall_time(left);
         if let Some(quiet) = self.quiet {
             let quiet = Instant::now().checked_add(quiet.saturating_mul(2));
             until = quiet.map_or(until, |quiet| until.min(quiet));
         }
-        let make = Make {
+        let options = LinkOptions {
             datagrams,
             source: self.settings.source,
             // A small window makes the sender follow the pace of the reader.
@@ -292,10 +292,10 @@ impl Run<'_> {
             }),
         };
         let settings = self.settings;
-        let latency = self.on_the_wall(settings.latency);
+        let latency = self.wall_time(settings.latency);
         let opened = smol::future::or(
             async {
-                let link = Link::open(names::lookup(settings, host, port).await?, make).await?;
+                let link = Link::open(names::lookup(settings, host, port).await?, options).await?;
                 if !datagrams && settings.latency > Duration::ZERO {
                     Timer::at(latency).await;
                 }
@@ -311,17 +311,17 @@ impl Run<'_> {
             Ok(Some(link)) => {
                 self.link = Some(link);
                 self.lost = false;
-                return Happening::Connected;
+                return Occurrence::Connected;
             }
             Ok(None) => {
-                self.halve();
+                self.halve_quiet();
                 let limit = self.now().saturating_add(left);
                 match self.wake {
                     // The module has a time-out of its own for this.
                     Some(wake) if wake <= limit => {
                         self.record
-                            .ended(End::NotConnected("nothing answers".to_owned()));
-                        return self.woken(wake);
+                            .set_end(End::NotConnected("nothing answers".to_owned()));
+                        return self.on_wake(wake);
                     }
                     _ => {
                         self.jump(limit);
@@ -331,28 +331,28 @@ impl Run<'_> {
             }
             Err(error) => error.to_string(),
         };
-        self.record.ended(End::NotConnected(why));
-        Happening::ConnectFailed
+        self.record.set_end(End::NotConnected(why));
+        Occurrence::ConnectFailed
     }
 
     /// Halves the time that a silent server is waited for.
-    fn halve(&mut self) {
-        self.quiet = self.quiet.map(|quiet| (quiet / 2).max(LEAST_QUIET));
+    fn halve_quiet(&mut self) {
+        self.quiet = self.quiet.map(|quiet| (quiet / 2).max(MIN_QUIET));
     }
 
     /// Waits for data from the connection, or for the time-out of the module.
-    async fn listen(&mut self) -> Happening {
+    async fn listen(&mut self) -> Occurrence {
         if let Cut::After(bytes) = self.cut
             && self.record.received >= bytes
         {
             self.cut = Cut::Done;
             if self.link.as_ref().is_some_and(Link::datagrams) {
-                self.datagrams_to_lose = LOST_IN_A_CUT;
+                self.datagrams_to_lose = LOSSES_PER_CUT;
             } else {
                 self.link = None;
-                self.left_alone = true;
-                self.record.ended(End::Reset);
-                return Happening::Reset;
+                self.ended_unhandled = true;
+                self.record.set_end(End::Reset);
+                return Occurrence::Reset;
             }
         }
         loop {
@@ -365,9 +365,9 @@ impl Run<'_> {
             match received {
                 Some(Ok(0)) if !self.link.as_ref().is_some_and(Link::datagrams) => {
                     self.link = None;
-                    self.left_alone = true;
-                    self.record.ended(End::Closed);
-                    return Happening::Closed;
+                    self.ended_unhandled = true;
+                    self.record.set_end(End::Closed);
+                    return Occurrence::Closed;
                 }
                 Some(Ok(count)) => {
                     if self.is_lost() {
@@ -375,34 +375,34 @@ impl Run<'_> {
                         continue;
                     }
                     let bytes = self.buffer.get(..count).unwrap_or_default();
-                    self.record.received(bytes);
+                    self.record.add_received(bytes);
                     self.pace(count);
-                    return Happening::Received(count);
+                    return Occurrence::Received(count);
                 }
                 Some(Err(_)) => {
-                    self.record.ended(End::Reset);
+                    self.record.set_end(End::Reset);
                     if self.link.as_ref().is_some_and(Link::datagrams) {
                         // The port is closed: nothing arrives until the module asks again.
                         self.lost = true;
                     } else {
                         self.link = None;
-                        self.left_alone = true;
+                        self.ended_unhandled = true;
                     }
-                    return Happening::Reset;
+                    return Occurrence::Reset;
                 }
                 None if Instant::now() >= self.cap => {
-                    return Happening::Nothing(
+                    return Occurrence::Nothing(
                         "its end: the attempt was stopped, it took too long",
                     );
                 }
                 None => {
                     let Some(wake) = self.wake else {
-                        return Happening::Nothing("something of which nothing came any more");
+                        return Occurrence::Nothing("something of which nothing came any more");
                     };
                     if self.now() < wake && !self.lost {
-                        self.halve();
+                        self.halve_quiet();
                     }
-                    return self.woken(wake);
+                    return self.on_wake(wake);
                 }
             }
         }
@@ -411,7 +411,7 @@ impl Run<'_> {
     /// Receives once; `None` when the wait is over.
     async fn recv(&mut self) -> Option<io::Result<usize>> {
         let left = self.wake.map(|wake| wake.saturating_sub(self.now()));
-        let mut until = left.map_or(self.cap, |left| self.on_the_wall(left));
+        let mut until = left.map_or(self.cap, |left| self.wall_time(left));
         if let Some(quiet) = self.quiet {
             if self.lost {
                 return None;
@@ -437,7 +437,7 @@ impl Run<'_> {
             self.datagrams_to_lose = self.datagrams_to_lose.saturating_sub(1);
             return true;
         }
-        self.dice.percent(self.settings.loss)
+        self.rng.chance(self.settings.loss)
     }
 
     fn pace(&mut self, count: usize) {
@@ -454,7 +454,7 @@ impl Run<'_> {
         // The delay of a timer that fires late is caught up, a long pause is not.
         let now = Instant::now();
         let from = match self.paced_until {
-            Some(until) if now.saturating_duration_since(until) < MADE_UP => until,
+            Some(until) if now.saturating_duration_since(until) < MAX_CATCH_UP => until,
             _ => now,
         };
         self.paced_until = from.checked_add(span);

@@ -90,7 +90,7 @@ fn is_get(request: &[u8]) -> bool {
 
 /// Limits of what is kept of the exchanges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keep {
+pub struct RecordLimits {
     /// Number of exchanges; of more, the first half and the last half are kept.
     pub exchanges: usize,
     /// Number of bytes of each request and of each reply.
@@ -100,20 +100,20 @@ pub struct Keep {
 /// The exchanges of one attempt.
 #[derive(Debug)]
 pub(super) struct Record {
-    keep: Keep,
+    limits: RecordLimits,
     exchanges: VecDeque<Exchange>,
-    now: Option<Exchange>,
+    current: Option<Exchange>,
     pub received: u64,
     pub body: u64,
     pub server_errors: u32,
 }
 
 impl Record {
-    pub fn new(keep: Keep) -> Record {
+    pub fn new(limits: RecordLimits) -> Record {
         Record {
-            keep,
+            limits,
             exchanges: VecDeque::new(),
-            now: None,
+            current: None,
             received: 0,
             body: 0,
             server_errors: 0,
@@ -123,46 +123,48 @@ impl Record {
     /// Begins an exchange with this server, and stores the previous one.
     pub fn begin(&mut self, datagrams: bool, to: String) {
         self.flush();
-        self.now = Some(Exchange {
+        self.current = Some(Exchange {
             datagrams,
             to,
             ..Exchange::default()
         });
     }
 
-    pub fn sent(&mut self, bytes: &[u8]) {
-        let answered = self.now.as_ref().filter(|now| now.recvs > 0);
-        if let Some((datagrams, to)) = answered.map(|now| (now.datagrams, now.to.clone())) {
+    pub fn add_sent(&mut self, bytes: &[u8]) {
+        let answered = self.current.as_ref().filter(|current| current.recvs > 0);
+        if let Some((datagrams, to)) =
+            answered.map(|current| (current.datagrams, current.to.clone()))
+        {
             self.begin(datagrams, to);
         }
-        let most = self.keep.bytes;
-        if let Some(now) = &mut self.now {
-            append(&mut now.request, bytes, most);
+        let limit = self.limits.bytes;
+        if let Some(current) = &mut self.current {
+            append(&mut current.request, bytes, limit);
         }
     }
 
-    pub fn received(&mut self, bytes: &[u8]) {
+    pub fn add_received(&mut self, bytes: &[u8]) {
         let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.received = self.received.saturating_add(count);
-        let most = self.keep.bytes;
-        if let Some(now) = &mut self.now {
-            if now.recvs == 0 {
-                now.first = bytes.len();
+        let limit = self.limits.bytes;
+        if let Some(current) = &mut self.current {
+            if current.recvs == 0 {
+                current.first = bytes.len();
             }
-            now.recvs = now.recvs.saturating_add(1);
-            now.received = now.received.saturating_add(count);
-            append(&mut now.reply, bytes, most);
+            current.recvs = current.recvs.saturating_add(1);
+            current.received = current.received.saturating_add(count);
+            append(&mut current.reply, bytes, limit);
         }
     }
 
-    pub fn ended(&mut self, end: End) {
-        if let Some(now) = &mut self.now {
-            now.end = end;
+    pub fn set_end(&mut self, end: End) {
+        if let Some(current) = &mut self.current {
+            current.end = end;
         }
     }
 
     fn flush(&mut self) {
-        let Some(exchange) = self.now.take() else {
+        let Some(exchange) = self.current.take() else {
             return;
         };
         self.body = self.body.saturating_add(exchange.body());
@@ -170,8 +172,8 @@ impl Record {
             self.server_errors = self.server_errors.saturating_add(1);
         }
         self.exchanges.push_back(exchange);
-        if self.exchanges.len() > self.keep.exchanges {
-            self.exchanges.remove(self.keep.exchanges / 2);
+        if self.exchanges.len() > self.limits.exchanges {
+            self.exchanges.remove(self.limits.exchanges / 2);
         }
     }
 
@@ -181,8 +183,8 @@ impl Record {
     }
 }
 
-fn append(to: &mut Vec<u8>, bytes: &[u8], most: usize) {
-    let room = most.saturating_sub(to.len());
+fn append(to: &mut Vec<u8>, bytes: &[u8], limit: usize) {
+    let room = limit.saturating_sub(to.len());
     to.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
 }
 
@@ -190,20 +192,20 @@ fn append(to: &mut Vec<u8>, bytes: &[u8], most: usize) {
 mod tests {
     use super::*;
 
-    const KEEP: Keep = Keep {
+    const LIMITS: RecordLimits = RecordLimits {
         exchanges: 4,
         bytes: 100,
     };
 
     #[test]
     fn a_send_after_an_answer_begins_a_new_exchange() {
-        let mut record = Record::new(KEEP);
+        let mut record = Record::new(LIMITS);
         record.begin(false, "h:1".into());
-        record.sent(b"GET / HTTP/1.1\r\n");
-        record.sent(b"\r\n");
-        record.received(b"HTTP/1.1 503 Oops\r\n\r\nbody");
-        record.sent(b"again");
-        record.received(b"HTTP/1.1 200 OK\r\n\r\nbody");
+        record.add_sent(b"GET / HTTP/1.1\r\n");
+        record.add_sent(b"\r\n");
+        record.add_received(b"HTTP/1.1 503 Oops\r\n\r\nbody");
+        record.add_sent(b"again");
+        record.add_received(b"HTTP/1.1 200 OK\r\n\r\nbody");
         let exchanges = record.finish();
         assert_eq!(exchanges.len(), 2);
         assert_eq!(exchanges[0].request, b"GET / HTTP/1.1\r\n\r\n");
@@ -213,12 +215,12 @@ mod tests {
     }
 
     #[test]
-    fn of_many_packets_the_first_and_the_last_are_kept_and_all_are_counted() {
-        let mut record = Record::new(KEEP);
+    fn only_the_first_and_last_of_many_packets_are_kept_but_all_are_counted() {
+        let mut record = Record::new(LIMITS);
         record.begin(true, "h:1".into());
         for number in 1..=9_u8 {
-            record.sent(format!("0,K,I,S,N,1.0.0,Get{number},7").as_bytes());
-            record.received(&[0, number, 1, 2, 3]);
+            record.add_sent(format!("0,K,I,S,N,1.0.0,Get{number},7").as_bytes());
+            record.add_received(&[0, number, 1, 2, 3]);
         }
         assert_eq!(record.received, 45);
         let numbers: Vec<u8> = record.finish().iter().map(|e| e.reply[1]).collect();
@@ -227,11 +229,11 @@ mod tests {
     }
 
     #[test]
-    fn an_exchange_keeps_only_so_much() {
-        let mut record = Record::new(KEEP);
+    fn an_exchange_keeps_at_most_its_limit_of_bytes() {
+        let mut record = Record::new(LIMITS);
         record.begin(false, "h:1".into());
-        record.received(&[7; 90]);
-        record.received(&[8; 90]);
+        record.add_received(&[7; 90]);
+        record.add_received(&[8; 90]);
         let exchanges = record.finish();
         assert_eq!(exchanges[0].reply.len(), 100);
         assert_eq!((exchanges[0].received, exchanges[0].first), (180, 90));

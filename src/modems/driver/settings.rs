@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Keep;
+use super::RecordLimits;
 
 /// Settings of an attempt.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub struct Settings {
     /// Seed of the random loss.
     pub seed: u64,
     /// Limits of what is recorded.
-    pub keep: Keep,
+    pub record: RecordLimits,
     /// Local address of the module.
     pub source: Option<IpAddr>,
     /// Host names with known addresses.
@@ -52,7 +52,7 @@ impl Settings {
             loss: 0,
             cut_after: None,
             seed: 0,
-            keep: Keep {
+            record: RecordLimits {
                 exchanges: 40,
                 bytes: 10_000,
             },

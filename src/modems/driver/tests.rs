@@ -25,18 +25,18 @@ fn endpoint(port: u16) -> Endpoint {
     }
 }
 
-fn over_udp(port: u16, settings: &Settings) -> Played {
+fn play_over_udp(port: u16, settings: &Settings) -> Played {
     let server = endpoint(port);
     let mut client = FirstEdition::new(&identity(), &server, Dialect::UserServer, true);
     block_on(play(&mut client, settings))
 }
 
 #[test]
-fn a_silent_server_costs_the_module_minutes_and_us_less_than_seconds() {
+fn a_silent_server_costs_minutes_on_the_module_clock_and_only_seconds_of_real_time() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let begun = Instant::now();
     let settings = Settings::probing(Duration::from_millis(200));
-    let played = over_udp(silent.local_addr().unwrap().port(), &settings);
+    let played = play_over_udp(silent.local_addr().unwrap().port(), &settings);
     assert!(matches!(
         played.outcome,
         Outcome::Failed(Failure::Hung { after, .. }) if after >= Duration::from_secs(50)
@@ -55,8 +55,8 @@ fn the_fleets_clock_runs_faster_but_does_not_jump() {
         ..Settings::probing(Duration::ZERO)
     };
     let begun = Instant::now();
-    let played = over_udp(silent.local_addr().unwrap().port(), &settings);
-    assert!(played.took >= Duration::from_secs(50));
+    let played = play_over_udp(silent.local_addr().unwrap().port(), &settings);
+    assert!(played.duration >= Duration::from_secs(50));
     assert!(begun.elapsed() >= Duration::from_millis(500));
 }
 
@@ -83,12 +83,12 @@ fn an_attempt_that_takes_too_long_is_stopped() {
 }
 
 #[test]
-fn a_fleet_asks_no_address_that_was_not_named() {
+fn a_fleet_contacts_no_host_that_was_not_named() {
     let settings = Settings {
         only_names: true,
         ..Settings::probing(Duration::from_millis(50))
     };
-    let played = over_udp(9, &settings);
+    let played = play_over_udp(9, &settings);
     let why = played.exchanges.last().map(|exchange| exchange.end.clone());
     let Some(End::NotConnected(why)) = why else {
         panic!("{why:?}");

@@ -41,7 +41,7 @@ pub enum Dialect {
 
 impl Dialect {
     /// Returns the time-out for a reply and the number of tries.
-    fn patience(self) -> (Duration, u32) {
+    fn retry_limits(self) -> (Duration, u32) {
         match self {
             Dialect::UserServer | Dialect::Official => (Duration::from_secs(10), 5),
             Dialect::OfficialC => (Duration::from_secs(30), 3),
@@ -55,7 +55,7 @@ enum Stage {
     Idle,
     Connecting,
     /// Waits between two tries to connect.
-    Resting,
+    Pausing,
     Checking,
     /// Waits for the packet with this number, counted from 1.
     Fetching(u64),
@@ -86,7 +86,7 @@ pub struct FirstEdition {
     /// Number of times that the current request was sent.
     tries: u32,
     /// Reason why the last reply to the current request was not accepted.
-    refused: Option<String>,
+    rejection: Option<String>,
     offer: Offer,
     image: Vec<u8>,
 }
@@ -134,7 +134,7 @@ impl FirstEdition {
             deadline: None,
             connects: 0,
             tries: 0,
-            refused: None,
+            rejection: None,
             offer: Offer::default(),
             image: Vec::new(),
         }
@@ -155,9 +155,9 @@ impl FirstEdition {
     }
 
     /// Sends the request of the current state, and starts the time-out.
-    fn ask(&mut self, now: Duration) -> Vec<Action> {
+    fn send_request(&mut self, now: Duration) -> Vec<Action> {
         let check = self.check.clone().unwrap_or_default();
-        let question = match self.stage {
+        let request = match self.stage {
             Stage::Fetching(packet) => {
                 let get = format!("Get{packet},{}", self.offer.id);
                 match self.dialect {
@@ -168,12 +168,12 @@ impl FirstEdition {
             _ => check,
         };
         self.tries = self.tries.saturating_add(1);
-        vec![Action::Send(question.into_bytes()), self.wait(now)]
+        vec![Action::Send(request.into_bytes()), self.wait(now)]
     }
 
     fn wait(&mut self, now: Duration) -> Action {
-        let (patience, _) = self.dialect.patience();
-        self.deadline = now.checked_add(patience);
+        let (timeout, _) = self.dialect.retry_limits();
+        self.deadline = now.checked_add(timeout);
         Action::WakeAt(self.deadline)
     }
 
@@ -187,12 +187,12 @@ impl FirstEdition {
         self.finish(Outcome::Failed(Failure::GaveUp(why)))
     }
 
-    fn received(&mut self, now: Duration, data: &[u8]) -> Vec<Action> {
+    fn on_received(&mut self, now: Duration, data: &[u8]) -> Vec<Action> {
         match self.stage {
             Stage::Checking => {
                 let offer = match self.dialect {
-                    Dialect::UserServer | Dialect::Official => offer_of_lua(data),
-                    Dialect::OfficialC => offer_of_c(data),
+                    Dialect::UserServer | Dialect::Official => parse_offer_lua(data),
+                    Dialect::OfficialC => parse_offer_c(data),
                 };
                 let Some(offer) = offer else {
                     return self.finish(Outcome::NoUpdate(lua::excerpt(data)));
@@ -200,13 +200,13 @@ impl FirstEdition {
                 self.offer = offer;
                 self.stage = Stage::Fetching(1);
                 self.tries = 0;
-                self.refused = None;
-                self.ask(now)
+                self.rejection = None;
+                self.send_request(now)
             }
             Stage::Fetching(_) if data == b"ERR" => {
                 self.give_up("the server answered ERR to a Get".into())
             }
-            Stage::Fetching(packet) => match self.fits(packet, data) {
+            Stage::Fetching(packet) => match self.check_packet(packet, data) {
                 Ok(bytes) => {
                     self.image.extend_from_slice(bytes);
                     if packet == self.offer.count {
@@ -215,35 +215,35 @@ impl FirstEdition {
                     }
                     self.stage = Stage::Fetching(packet.saturating_add(1));
                     self.tries = 0;
-                    self.refused = None;
-                    self.ask(now)
+                    self.rejection = None;
+                    self.send_request(now)
                 }
                 Err(why) => {
-                    self.refused = Some(why);
+                    self.rejection = Some(why);
                     vec![self.wait(now)]
                 }
             },
-            Stage::Idle | Stage::Connecting | Stage::Resting | Stage::Over => Vec::new(),
+            Stage::Idle | Stage::Connecting | Stage::Pausing | Stage::Over => Vec::new(),
         }
     }
 
     /// Returns the data bytes of `packet`, or why `data` is not that packet: checks length, then
     /// number.
-    fn fits<'d>(&self, packet: u64, data: &'d [u8]) -> Result<&'d [u8], String> {
+    fn check_packet<'d>(&self, packet: u64, data: &'d [u8]) -> Result<&'d [u8], String> {
         let Some((number, bytes)) = data.split_first_chunk::<2>() else {
             return Err(format!(
                 "an answer of {} bytes came for packet {packet}",
                 data.len()
             ));
         };
-        let wanted = if packet < self.offer.count {
+        let expected = if packet < self.offer.count {
             DATA
         } else {
             usize::try_from(self.offer.last).unwrap_or(usize::MAX)
         };
-        if bytes.len() != wanted {
+        if bytes.len() != expected {
             return Err(format!(
-                "packet {packet} of {} must have {wanted} data bytes, the answer has {}",
+                "packet {packet} of {} must have {expected} data bytes, the answer has {}",
                 self.offer.count,
                 bytes.len()
             ));
@@ -255,28 +255,28 @@ impl FirstEdition {
         Ok(bytes)
     }
 
-    fn woken(&mut self, now: Duration) -> Vec<Action> {
+    fn on_wake(&mut self, now: Duration) -> Vec<Action> {
         if self.deadline.is_none_or(|deadline| now < deadline) {
             return Vec::new();
         }
-        let (_, tries) = self.dialect.patience();
+        let (_, tries) = self.dialect.retry_limits();
         match self.stage {
-            Stage::Resting => self.connect(),
-            Stage::Checking | Stage::Fetching(_) if self.tries < tries => self.ask(now),
+            Stage::Pausing => self.connect(),
+            Stage::Checking | Stage::Fetching(_) if self.tries < tries => self.send_request(now),
             Stage::Checking | Stage::Fetching(_) => {
-                let asked = match self.stage {
+                let awaited = match self.stage {
                     Stage::Fetching(packet) => format!("packet {packet} of {}", self.offer.count),
                     _ => "an answer to its check".into(),
                 };
-                match self.refused.take() {
+                match self.rejection.take() {
                     Some(why) => self.give_up(format!(
-                        "asked {tries} times for {asked} and deleted the file: {why}"
+                        "asked {tries} times for {awaited} and deleted the file: {why}"
                     )),
                     None => {
                         let after = now.saturating_sub(self.begun);
                         self.finish(Outcome::Failed(Failure::Hung {
                             after,
-                            waiting_for: asked,
+                            waiting_for: awaited,
                         }))
                     }
                 }
@@ -285,14 +285,14 @@ impl FirstEdition {
         }
     }
 
-    fn connect_failed(&mut self, now: Duration) -> Vec<Action> {
+    fn on_connect_failed(&mut self, now: Duration) -> Vec<Action> {
         if self.stage != Stage::Connecting {
             return Vec::new();
         }
         if self.connects >= CONNECT_TRIES {
             return self.give_up(format!("could not connect, {CONNECT_TRIES} times"));
         }
-        self.stage = Stage::Resting;
+        self.stage = Stage::Pausing;
         self.deadline = now.checked_add(CONNECT_PAUSE);
         vec![Action::WakeAt(self.deadline)]
     }
@@ -314,22 +314,22 @@ impl Attempt for FirstEdition {
             (Event::Connected, Stage::Connecting) => {
                 self.stage = Stage::Checking;
                 self.tries = 0;
-                self.ask(now)
+                self.send_request(now)
             }
-            (Event::ConnectFailed, _) => self.connect_failed(now),
-            (Event::Received(data), _) => self.received(now, data),
+            (Event::ConnectFailed, _) => self.on_connect_failed(now),
+            (Event::Received(data), _) => self.on_received(now, data),
             // A datagram socket has no end: the script never sees the errors that the network
             // reports.
             (Event::Closed | Event::Reset, Stage::Checking | Stage::Fetching(_))
                 if !self.datagrams =>
             {
-                let what = match self.refused.take() {
+                let what = match self.rejection.take() {
                     Some(why) => format!("; before that, {why}"),
                     None => String::new(),
                 };
                 self.give_up(format!("the server closed the connection{what}"))
             }
-            (Event::Wake, _) => self.woken(now),
+            (Event::Wake, _) => self.on_wake(now),
             _ => Vec::new(),
         }
     }
@@ -350,7 +350,7 @@ fn single_digits(version: &str) -> Option<String> {
 
 /// Parses as Lua does: `string.find(data,"LUAUPDATE") == 1`, then the first match of
 /// `"LUAUPDATE,(%d+),(%d+),(%d+)"`.
-fn offer_of_lua(data: &[u8]) -> Option<Offer> {
+fn parse_offer_lua(data: &[u8]) -> Option<Offer> {
     if !data.starts_with(b"LUAUPDATE") {
         return None;
     }
@@ -370,17 +370,17 @@ fn three_numbers(text: &[u8]) -> Option<Offer> {
     let (id, text) = lua::digits(text)?;
     let (count, text) = lua::digits(text.strip_prefix(b",")?)?;
     let (last, _) = lua::digits(text.strip_prefix(b",")?)?;
-    let held = |digits| lua::number(digits).min(GREATEST);
+    let clamped = |digits| lua::number(digits).min(GREATEST);
     Some(Offer {
-        id: held(id),
-        count: held(count),
-        last: held(last),
+        id: clamped(id),
+        count: clamped(count),
+        last: clamped(last),
     })
 }
 
 /// Parses as the C client does: less than 256 bytes; the first field must be equal as a whole, and
 /// strtol reads the next three.
-fn offer_of_c(data: &[u8]) -> Option<Offer> {
+fn parse_offer_c(data: &[u8]) -> Option<Offer> {
     if data.len() >= 256 {
         return None;
     }

@@ -55,17 +55,17 @@ impl Libfota {
     /// Creates an update that requests the user's URL (the path of `server`, with its query)
     /// verbatim: without imei and name.
     pub fn at_url(self, core: Core, server: Endpoint) -> Update {
-        Update::of(Client::new(core, server).within(self.patience()))
+        Update::new(Client::new(core, server).within(self.timeout()))
     }
 
     /// Creates an update in the platform's form, without a URL of the user: `server` replaces
     /// iot.openluat.com, and its path the platform's path.
     pub fn official(self, core: Core, identity: &Identity, mut server: Endpoint) -> Update {
         if identity.key.is_empty() {
-            return Update::stillborn(no_key());
+            return Update::unsent(no_key());
         }
         let Some(version) = core_version(identity) else {
-            return Update::stillborn(no_version(identity));
+            return Update::unsent(no_version(identity));
         };
         let Identity {
             imei, key, project, ..
@@ -87,12 +87,12 @@ impl Libfota {
         };
         server.path.push_str(&query);
         let client = Client::new(core, server)
-            .within(self.patience())
+            .within(self.timeout())
             .on_platform(bsp);
-        Update::of(client)
+        Update::new(client)
     }
 
-    fn patience(self) -> Duration {
+    fn timeout(self) -> Duration {
         Duration::from_secs(match self {
             Libfota::D2023 | Libfota::D2024_12 => 30,
             Libfota::D2025_12_15 => 180,
@@ -180,10 +180,10 @@ impl Libfota2 {
         call: u32,
     ) -> Update {
         if identity.key.is_empty() {
-            return Update::stillborn(no_key());
+            return Update::unsent(no_key());
         }
         let Some(query) = self.query(identity) else {
-            return Update::stillborn(no_version(identity));
+            return Update::unsent(no_version(identity));
         };
         let times = match self {
             Libfota2::D2024_04_09 | Libfota2::D2024_09_09 | Libfota2::D2024_11_22 => call.max(1),
@@ -192,7 +192,7 @@ impl Libfota2 {
         for _ in 0..times {
             server.path.push_str(&query);
         }
-        Update::of(Client::new(core, server).on_platform(bsp(identity)))
+        Update::new(Client::new(core, server).on_platform(bsp(identity)))
     }
 
     /// Whether the library itself appends a `?` to the user's URL.
@@ -251,21 +251,21 @@ pub struct Update {
 enum Inner {
     Asking(Box<Client>),
     /// The update ends before any request.
-    Stillborn(Outcome),
+    Unsent(Outcome),
     Over,
 }
 
 impl Update {
-    fn of(client: Client) -> Update {
+    fn new(client: Client) -> Update {
         Update {
             inner: Inner::Asking(Box::new(client)),
             checks_md5: false,
         }
     }
 
-    fn stillborn(outcome: Outcome) -> Update {
+    fn unsent(outcome: Outcome) -> Update {
         Update {
-            inner: Inner::Stillborn(outcome),
+            inner: Inner::Unsent(outcome),
             checks_md5: false,
         }
     }
@@ -275,7 +275,7 @@ impl Update {
     #[must_use]
     pub fn checking(self, package: Package) -> Update {
         match self.inner {
-            Inner::Asking(client) => Update::of(client.checking(package)),
+            Inner::Asking(client) => Update::new(client.checking(package)),
             inner => Update {
                 inner,
                 checks_md5: self.checks_md5,
@@ -303,7 +303,7 @@ impl Update {
     #[must_use]
     pub fn on_platform(self, bsp: &str) -> Update {
         match self.inner {
-            Inner::Asking(client) => Update::of(client.on_platform(bsp)),
+            Inner::Asking(client) => Update::new(client.on_platform(bsp)),
             inner => Update {
                 inner,
                 checks_md5: self.checks_md5,
@@ -330,7 +330,7 @@ impl Attempt for Update {
                 }
                 actions
             }
-            Inner::Stillborn(outcome) => vec![Action::Finish(outcome)],
+            Inner::Unsent(outcome) => vec![Action::Finish(outcome)],
             Inner::Over => Vec::new(),
         }
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::modems::luatos::tests::{Do, Played, closing, ok_head, play, segments};
+use crate::modems::luatos::tests::{Played, ServerAction, closing, ok_head, play, segments};
 
 fn identity() -> Identity {
     Identity {
@@ -28,7 +28,7 @@ fn server(path: &str) -> Endpoint {
     }
 }
 
-fn refused(_: usize, _: &str) -> Vec<Do> {
+fn refused(_: usize, _: &str) -> Vec<ServerAction> {
     let head = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
     closing(segments(head, b""))
 }
@@ -44,7 +44,7 @@ fn target(mut update: Update) -> String {
 }
 
 #[test]
-fn libfota2_asks_in_the_form_of_each_date() {
+fn libfota2_sends_the_request_form_of_each_date() {
     let core = Core::D2025_12_04;
     let forms = [
         (
@@ -83,7 +83,7 @@ fn libfota2_asks_in_the_form_of_each_date() {
 }
 
 #[test]
-fn libfota2_makes_of_a_wrongly_written_url_what_arrives_in_the_field() {
+fn a_wrongly_written_url_of_libfota2_gives_the_request_seen_in_the_field() {
     let asked = |library: Libfota2, path: &str, call| {
         target(library.at_url(Core::D2024_06_27, &identity(), server(path), call))
     };
@@ -133,7 +133,7 @@ fn libfota2_names_the_module_by_its_platform() {
 }
 
 #[test]
-fn libfota_asks_a_url_as_it_is_and_the_platform_in_its_two_orders() {
+fn libfota_requests_a_url_unchanged_and_the_platform_in_two_orders() {
     let core = Core::D2023_02;
     let url = "/upgrade?version=001.999.000";
     for library in Libfota::ALL {
@@ -217,7 +217,7 @@ fn without_three_numbers_or_a_key_nothing_is_sent() {
 #[test]
 fn the_callback_gets_the_result_of_each_code() {
     let core = Core::D2025_12_04;
-    let run = |answer: &dyn Fn(usize, &str) -> Vec<Do>| {
+    let run = |answer: &dyn Fn(usize, &str) -> Vec<ServerAction>| {
         play(
             &mut Libfota2::Head.update(core, &identity(), server("/u")),
             answer,
@@ -265,7 +265,7 @@ fn the_callback_gets_the_result_of_each_code() {
 }
 
 #[test]
-fn each_library_waits_as_long_as_its_date_says() {
+fn each_library_has_the_timeout_of_its_date() {
     let silence = |mut update: Update| match play(&mut update, |_, _| Vec::new()).outcome {
         Outcome::Failed(Failure::Hung { after, .. }) => after.as_secs(),
         other => panic!("{other:?}"),
@@ -281,7 +281,7 @@ fn each_library_waits_as_long_as_its_date_says() {
 }
 
 #[test]
-fn the_generations_hold_every_library_and_every_core_in_order_and_all_update() {
+fn the_generations_contain_every_library_and_core_in_order_and_all_update() {
     let fota2 = Libfota2::GENERATIONS;
     let fota = Libfota::GENERATIONS;
     assert!(fota2.is_sorted() && fota.is_sorted());

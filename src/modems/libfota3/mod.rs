@@ -80,11 +80,11 @@ impl Libfota3 {
             "?{}&project_key={}&model={}&core_id={CORE_ID}&core_version={:04}&script_name={}\
              &script_version={}",
             libfota::id_by_platform(identity),
-            encoded(&identity.key),
-            encoded(libfota::model(libfota::bsp(identity))),
+            escaped(&identity.key),
+            escaped(libfota::model(libfota::bsp(identity))),
             identity.core,
-            encoded(&identity.project),
-            encoded(&identity.version),
+            escaped(&identity.project),
+            escaped(&identity.version),
         );
         let check = Endpoint {
             path: format!("{CHECK}{query}"),
@@ -93,7 +93,7 @@ impl Libfota3 {
         Update {
             edition: self,
             core,
-            client: Client::new(core, check).for_words().within(CHECK_TIME),
+            client: Client::new(core, check).for_text().within(CHECK_TIME),
             server,
             running: Running {
                 core: identity.core,
@@ -101,7 +101,7 @@ impl Libfota3 {
                 to: to.map(str::to_owned),
             },
             step: Step::Check,
-            trouble: None,
+            report_error: None,
         }
     }
 }
@@ -126,7 +126,7 @@ struct Offer {
     sha256: Option<String>,
     serial: Value,
     /// Reason why the module will report 2 after the restart, if it will.
-    disagrees: Option<String>,
+    mismatch: Option<String>,
 }
 
 /// Versions that the module runs, and the script version that it will run, if known.
@@ -139,15 +139,15 @@ struct Running {
 
 impl Running {
     /// Returns why the module will report 2 after this reply, if it will (docs/protocol.md 9d).
-    fn disagrees(&self, edition: Libfota3, json: &Value) -> Option<String> {
-        let told = |name: &str| {
+    fn mismatch(&self, edition: Libfota3, json: &Value) -> Option<String> {
+        let shown = |name: &str| {
             json.get(name)
                 .map_or("nothing".to_owned(), Value::to_string)
         };
         if json.get("core_id").and_then(Value::as_i64) != Some(CORE_ID) {
             return Some(format!(
                 "core_id must be the number {CORE_ID}, as in the request; it is {}",
-                told("core_id")
+                shown("core_id")
             ));
         }
         // The core in the package is unknown here. Without one, the module keeps its core.
@@ -155,28 +155,28 @@ impl Running {
         let text = core.and_then(Value::as_str);
         let number = text.and_then(|text| text.parse().ok());
         let number: Option<u64> = number.or_else(|| core.and_then(Value::as_u64));
-        let is_it = number.is_some_and(|number| number >= u64::from(self.core))
+        let matches = number.is_some_and(|number| number >= u64::from(self.core))
             && (edition == Libfota3::V2 || text.is_some());
-        if !is_it {
+        if !matches {
             return Some(format!(
                 "core_version must be the text \"{:04}\", or that of the core in the package; it is {}",
                 self.core,
-                told("core_version")
+                shown("core_version")
             ));
         }
         let script = json.get("script_version").and_then(Value::as_str);
-        let is_it = script.is_some_and(|script| match &self.to {
+        let matches = script.is_some_and(|script| match &self.to {
             Some(to) => script == to,
             None => is_written_like(script, &self.script),
         });
-        (!is_it).then(|| {
-            let wanted = match &self.to {
+        (!matches).then(|| {
+            let expected = match &self.to {
                 Some(to) => format!("\"{to}\""),
                 None => format!("written like \"{}\"", self.script),
             };
             format!(
-                "script_version must be {wanted}; it is {}",
-                told("script_version")
+                "script_version must be {expected}; it is {}",
+                shown("script_version")
             )
         })
     }
@@ -206,30 +206,32 @@ pub struct Update {
     client: Client,
     running: Running,
     step: Step,
-    trouble: Option<String>,
+    report_error: Option<String>,
 }
 
 impl Update {
     /// Returns the failure of the report, if any. The outcome stays the same: the module is
     /// updated.
-    pub fn report_trouble(&self) -> Option<&str> {
-        self.trouble.as_deref()
+    pub fn report_error(&self) -> Option<&str> {
+        self.report_error.as_deref()
     }
 
     /// Handles the end of a request: starts the next one, or finishes.
     fn next(&mut self, now: Duration, ended: Ended) -> Vec<Action> {
         match std::mem::replace(&mut self.step, Step::Over) {
-            Step::Check => match answer(ended, |json| self.running.disagrees(self.edition, json)) {
-                Ok(offer) => {
-                    self.client = Client::new(self.core, offer.url.clone())
-                        .into_file()
-                        .within(DOWNLOAD_TIME);
-                    self.step = Step::Download(offer);
-                    self.begin(now)
+            Step::Check => {
+                match parse_answer(ended, |json| self.running.mismatch(self.edition, json)) {
+                    Ok(offer) => {
+                        self.client = Client::new(self.core, offer.url.clone())
+                            .into_file()
+                            .within(DOWNLOAD_TIME);
+                        self.step = Step::Download(offer);
+                        self.begin(now)
+                    }
+                    Err(outcome) => vec![Action::Finish(outcome)],
                 }
-                Err(outcome) => vec![Action::Finish(outcome)],
-            },
-            Step::Download(offer) => match downloaded(ended, offer.sha256.as_deref()) {
+            }
+            Step::Download(offer) => match check_download(ended, offer.sha256.as_deref()) {
                 Ok(bytes) => self.report(now, offer, bytes, 1),
                 Err(outcome) => vec![Action::Finish(outcome)],
             },
@@ -238,11 +240,11 @@ impl Update {
                 bytes,
                 tries,
             } => {
-                self.trouble = report_refused(ended);
-                if self.trouble.is_some() && tries < REPORTS {
+                self.report_error = report_failure(ended);
+                if self.report_error.is_some() && tries < REPORTS {
                     return self.report(now, offer, bytes, tries.saturating_add(1));
                 }
-                let outcome = match offer.disagrees {
+                let outcome = match offer.mismatch {
                     Some(why) => gave_up(format!("{REPORTS_FAILURE}{why}")),
                     None => Outcome::Updated(bytes),
                 };
@@ -253,7 +255,7 @@ impl Update {
     }
 
     fn report(&mut self, now: Duration, offer: Offer, bytes: Vec<u8>, tries: u32) -> Vec<Action> {
-        let code = match offer.disagrees {
+        let code = match offer.mismatch {
             None => 1,
             Some(_) => 2,
         };
@@ -264,7 +266,7 @@ impl Update {
             ..self.server.clone()
         };
         self.client = Client::new(self.core, server)
-            .for_words()
+            .for_text()
             .posting("application/json", body.into_bytes())
             .within(REPORT_TIME);
         self.step = Step::Report {
@@ -299,11 +301,11 @@ fn code(code: i32) -> String {
 }
 
 /// Parses the reply to the check: an offer, or the outcome that ends the update.
-fn answer(
+fn parse_answer(
     ended: Ended,
-    disagrees: impl FnOnce(&Value) -> Option<String>,
+    mismatch: impl FnOnce(&Value) -> Option<String>,
 ) -> Result<Offer, Outcome> {
-    let Ended::Took { status, bytes, .. } = ended else {
+    let Ended::Received { status, bytes, .. } = ended else {
         return Err(ended.outcome(code));
     };
     if status != 200 {
@@ -329,19 +331,19 @@ fn answer(
             .filter(|sum| !sum.is_empty())
             .map(str::to_owned),
         serial: json.get("fota_sn").cloned().unwrap_or_default(),
-        disagrees: disagrees(&json),
+        mismatch: mismatch(&json),
     })
 }
 
 /// Checks the download: the status must be exactly 200, and the SHA-256 must match if there is one.
-fn downloaded(ended: Ended, sha256: Option<&str>) -> Result<Vec<u8>, Outcome> {
-    let (bytes, doubt) = match ended {
-        Ended::Took {
+fn check_download(ended: Ended, sha256: Option<&str>) -> Result<Vec<u8>, Outcome> {
+    let (bytes, flaw) = match ended {
+        Ended::Received {
             status: 200,
             bytes,
-            doubt,
-        } => (bytes, doubt),
-        Ended::Took { status, .. } => {
+            flaw,
+        } => (bytes, flaw),
+        Ended::Received { status, .. } => {
             return Err(gave_up(format!(
                 "download: status {status}, and libfota3 takes only 200"
             )));
@@ -363,16 +365,16 @@ fn downloaded(ended: Ended, sha256: Option<&str>) -> Result<Vec<u8>, Outcome> {
         }
         return Ok(bytes);
     }
-    match doubt {
-        Some(doubt) => Err(Outcome::Failed(Failure::FlashedGarbage(bytes, doubt))),
+    match flaw {
+        Some(flaw) => Err(Outcome::Failed(Failure::FlashedGarbage(bytes, flaw))),
         None => Ok(bytes),
     }
 }
 
 /// Returns why the report was not accepted; `None` if it was.
-fn report_refused(ended: Ended) -> Option<String> {
+fn report_failure(ended: Ended) -> Option<String> {
     let (status, bytes) = match ended {
-        Ended::Took { status, bytes, .. } => (status, bytes),
+        Ended::Received { status, bytes, .. } => (status, bytes),
         Ended::Failed { code, why, .. } => return Some(format!("report: code {code}: {why}")),
         Ended::Never { why, .. } => return Some(format!("report: {why}")),
     };
@@ -405,7 +407,7 @@ fn endpoint(url: &str) -> Option<Endpoint> {
 }
 
 /// Escapes as the library does: only `% space # & = +` and line ends.
-fn encoded(value: &str) -> String {
+fn escaped(value: &str) -> String {
     let mut text = String::new();
     for sign in value.chars() {
         match sign {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::modems::luatos::tests::{Do, Played, closing, ok_head, play, segments};
+use crate::modems::luatos::tests::{Played, ServerAction, closing, ok_head, play, segments};
 
 const FILE: &[u8] = b"the bytes of a firmware";
 
@@ -31,20 +31,20 @@ fn offer(more: &str) -> String {
     )
 }
 
-fn ok(body: &[u8]) -> Vec<Do> {
+fn ok(body: &[u8]) -> Vec<ServerAction> {
     closing(segments(&ok_head(body.len()), body))
 }
 
-fn status(status: &str) -> Vec<Do> {
+fn status(status: &str) -> Vec<ServerAction> {
     let head = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
     closing(segments(&head, b""))
 }
 
 /// Plays v2.0 against these replies to the check, the download and the reports.
-fn run(answers: &[Vec<Do>]) -> (Played, Option<String>) {
+fn run(answers: &[Vec<ServerAction>]) -> (Played, Option<String>) {
     let mut update = Libfota3::V2.update(Core::D2026_05_08, &identity(), None, server());
     let played = play(&mut update, |n, _| answers[n].clone());
-    (played, update.report_trouble().map(str::to_owned))
+    (played, update.report_error().map(str::to_owned))
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn check_download_and_report_are_three_requests_of_this_form() {
             _ => ok(b"{\"code\":0}"),
         });
         assert_eq!(played.outcome, Outcome::Updated(FILE.to_vec()));
-        assert_eq!(update.report_trouble(), None);
+        assert_eq!(update.report_error(), None);
         let body = format!("{{\"fota_sn\":\"SN-7\",\"result_code\":{code}}}");
         assert_eq!(
             played.requests,
@@ -145,15 +145,15 @@ fn the_download_must_be_exactly_200_and_match_its_sha256() {
 }
 
 #[test]
-fn a_report_is_tried_twice_and_changes_nothing() {
+fn a_failed_report_is_tried_twice_and_does_not_change_the_outcome() {
     let check = ok(offer("").as_bytes());
     let refused = status("500 Oops");
-    let (played, trouble) = run(&[check.clone(), ok(FILE), refused.clone(), refused.clone()]);
+    let (played, error) = run(&[check.clone(), ok(FILE), refused.clone(), refused.clone()]);
     assert_eq!(played.outcome, Outcome::Updated(FILE.to_vec()));
     assert_eq!(played.requests.len(), 4);
-    assert!(trouble.unwrap().contains("status 500"));
-    let (played, trouble) = run(&[check, ok(FILE), refused, ok(b"{\"code\":0}")]);
-    assert_eq!((played.requests.len(), trouble), (4, None));
+    assert!(error.unwrap().contains("status 500"));
+    let (played, error) = run(&[check, ok(FILE), refused, ok(b"{\"code\":0}")]);
+    assert_eq!((played.requests.len(), error), (4, None));
 }
 
 /// Returns what a module of this edition reports after a reply in which `from` is replaced by `to`.
@@ -172,7 +172,7 @@ fn reported(edition: Libfota3, from: &str, to: &str, new: Option<&str>) -> (Stri
 }
 
 #[test]
-fn a_module_reports_success_only_if_the_answer_named_what_it_runs_after_the_restart() {
+fn a_module_reports_success_only_if_the_reply_matches_what_it_runs_after_the_restart() {
     let good = ("\"core_id\":1", "\"core_id\":1");
     let rows = [
         (good, None, [1, 1]),
@@ -203,7 +203,7 @@ fn a_module_reports_success_only_if_the_answer_named_what_it_runs_after_the_rest
 }
 
 #[test]
-fn a_download_that_is_cut_short_ends_at_once_and_its_sha256_catches_it() {
+fn a_download_that_is_cut_short_fails_at_once_by_its_sha256() {
     let sum = hex(&Sha256::digest(FILE));
     let check = ok(offer(&format!(",\"sha256\":\"{sum}\"")).as_bytes());
     let cut = closing(segments(&ok_head(FILE.len()), &FILE[..9]));
@@ -216,7 +216,7 @@ fn a_download_that_is_cut_short_ends_at_once_and_its_sha256_catches_it() {
 }
 
 #[test]
-fn each_step_has_its_own_time() {
+fn each_step_has_its_own_timeout() {
     let check = ok(offer("").as_bytes());
     for (answers, seconds) in [
         (vec![Vec::new()], 120),
@@ -234,7 +234,7 @@ fn each_step_has_its_own_time() {
 }
 
 #[test]
-fn a_url_is_taken_apart_and_values_are_partly_escaped() {
+fn a_url_is_parsed_and_values_are_partly_escaped() {
     let at = |url: &str| endpoint(url).map(|at| (at.host, at.port, at.path));
     let expected = |host: &str, port, path: &str| Some((host.to_owned(), port, path.to_owned()));
     assert_eq!(at("http://a"), expected("a", 80, "/"));
@@ -243,5 +243,5 @@ fn a_url_is_taken_apart_and_values_are_partly_escaped() {
     for wrong in ["a/b", "https://a/", "http:///b", "http://a:x/"] {
         assert_eq!(at(wrong), None, "{wrong}");
     }
-    assert_eq!(encoded("a b#&=+%/中\r\n"), "a%20b%23%26%3D%2B%25/中%0D%0A");
+    assert_eq!(escaped("a b#&=+%/中\r\n"), "a%20b%23%26%3D%2B%25/中%0D%0A");
 }

@@ -69,7 +69,7 @@ pub(super) fn quoted<'t>(text: &'t [u8], name: &[u8]) -> Option<&'t [u8]> {
 }
 
 /// Matches `"name":%s*(%d+)`; `name` includes its quotation marks and the colon.
-pub(super) fn counted(text: &[u8], name: &[u8]) -> Option<u64> {
+pub(super) fn number_value(text: &[u8], name: &[u8]) -> Option<u64> {
     let mut from = 0;
     loop {
         let at = find(text, name, from)?;
@@ -123,12 +123,12 @@ mod tests {
         assert_eq!(quoted(body, b"\"msg\":"), Some(&br"\u5df2"[..]));
         assert_eq!(quoted(br#""msg":"a\"b""#, b"\"msg\":"), Some(&br"a\"[..]));
         assert_eq!(quoted(br#""msg": 5"#, b"\"msg\":"), None);
-        assert_eq!(counted(body, b"\"code\":"), Some(27));
-        assert_eq!(counted(br#""code":"27""#, b"\"code\":"), None);
+        assert_eq!(number_value(body, b"\"code\":"), Some(27));
+        assert_eq!(number_value(br#""code":"27""#, b"\"code\":"), None);
     }
 
     #[test]
-    fn digits_are_looked_for_at_every_place_of_the_needle() {
+    fn digits_are_searched_at_every_place_of_the_needle() {
         assert_eq!(
             digits_after(
                 b"Content-Length: x Content-Length: 12;",
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_told_from_firmware() {
+    fn text_is_distinguished_from_firmware() {
         assert!(is_text(b"<html>\r\n\tno</html>"));
         assert!(is_text("没有新版本".as_bytes()));
         assert!(!is_text(b""));

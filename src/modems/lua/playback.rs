@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Action of the server or the network.
 #[derive(Clone, Debug)]
-pub(in crate::modems) enum Then {
+pub(in crate::modems) enum ServerAction {
     /// One recv of the client returns these bytes.
     Recv(Vec<u8>),
     /// Time that passes before the next action.
@@ -55,7 +55,7 @@ pub(in crate::modems) struct Played {
 /// Plays `client` against `server` until the attempt ends.
 pub(in crate::modems) fn play(
     client: &mut dyn Attempt,
-    server: impl FnMut(&Request) -> Vec<Then>,
+    server: impl FnMut(&Request) -> Vec<ServerAction>,
 ) -> Played {
     play_with(client, |_| true, server)
 }
@@ -64,13 +64,13 @@ pub(in crate::modems) fn play(
 pub(in crate::modems) fn play_with(
     client: &mut dyn Attempt,
     mut accepts: impl FnMut(usize) -> bool,
-    mut server: impl FnMut(&Request) -> Vec<Then>,
+    mut server: impl FnMut(&Request) -> Vec<ServerAction>,
 ) -> Played {
     // The clock does not start at zero, because no client may depend on that.
     let begun = Duration::from_secs(1000);
     let mut now = begun;
     let mut wake: Option<Duration> = None;
-    let mut coming: VecDeque<(Duration, Option<Then>, bool)> = VecDeque::new();
+    let mut coming: VecDeque<(Duration, Option<ServerAction>, bool)> = VecDeque::new();
     let mut requests = Vec::new();
     let mut connects = 0_usize;
     let mut peer = (String::new(), 0_u16);
@@ -97,7 +97,7 @@ pub(in crate::modems) fn play_with(
                     };
                     let mut at = now;
                     for then in server(&request) {
-                        if let Then::Wait(span) = then {
+                        if let ServerAction::Wait(span) = then {
                             at += span;
                         } else {
                             coming.push_back((at, Some(then), true));
@@ -135,10 +135,12 @@ pub(in crate::modems) fn play_with(
                 match coming.remove(index).expect("it is there") {
                     (_, None, true) => client.step(now, Event::Connected),
                     (_, None, false) => client.step(now, Event::ConnectFailed),
-                    (_, Some(Then::Recv(bytes)), _) => client.step(now, Event::Received(&bytes)),
-                    (_, Some(Then::Close), _) => client.step(now, Event::Closed),
-                    (_, Some(Then::Reset), _) => client.step(now, Event::Reset),
-                    (_, Some(Then::Wait(_)), _) => unreachable!("waits are not queued"),
+                    (_, Some(ServerAction::Recv(bytes)), _) => {
+                        client.step(now, Event::Received(&bytes))
+                    }
+                    (_, Some(ServerAction::Close), _) => client.step(now, Event::Closed),
+                    (_, Some(ServerAction::Reset), _) => client.step(now, Event::Reset),
+                    (_, Some(ServerAction::Wait(_)), _) => unreachable!("waits are not queued"),
                 }
             }
             (_, Some(limit)) => {
@@ -191,7 +193,7 @@ pub(in crate::modems) fn verdict(outcome: &Outcome) -> &'static str {
         Outcome::Failed(Failure::ScriptError(_)) => "script error",
         Outcome::Failed(Failure::FlashedGarbage(..)) => "garbage",
         Outcome::Failed(Failure::RebootLoop(_)) => "reboot loop",
-        Outcome::Failed(Failure::AsksForEver(_)) => "asks endlessly",
+        Outcome::Failed(Failure::AsksEndlessly(_)) => "asks endlessly",
         Outcome::Failed(Failure::GaveUp(_)) => "gave up",
     }
 }

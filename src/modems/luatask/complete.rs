@@ -8,7 +8,7 @@ use crate::modems::{Action, Failure, Outcome, lua};
 
 impl LuaTask {
     /// Ends the attempt after the update has been written: the module restarts.
-    pub(super) fn flashed(&mut self) -> Vec<Action> {
+    pub(super) fn end_flashed(&mut self) -> Vec<Action> {
         let image = std::mem::take(&mut self.image);
         if let Some(flaw) = self.flaw.take() {
             return self.fail(Failure::FlashedGarbage(image, flaw));
@@ -27,10 +27,10 @@ impl LuaTask {
         }
         if answer.status == "200" {
             if answer.body.is_empty() {
-                return self.empty();
+                return self.empty_body();
             }
             self.image = answer.body;
-            return self.flashed();
+            return self.end_flashed();
         }
         let is_redirect = answer.status.len() == 3 && answer.status.starts_with('3');
         if is_redirect && (answer.status != "304" || answer.location.is_some()) {
@@ -44,11 +44,11 @@ impl LuaTask {
         }
         if self.generation == Generation::Rda8910
             && answer.pieces == 1
-            && lua::counted(&answer.body, b"\"code\":") == Some(43)
+            && lua::number_value(&answer.body, b"\"code\":") == Some(43)
         {
             self.rounds = self.rounds.saturating_add(1);
             if self.rounds >= ROUNDS {
-                return self.fail(Failure::AsksForEver(format!(
+                return self.fail(Failure::AsksEndlessly(format!(
                     "code 43: it waits {} s and asks again, without an end",
                     CODE_43_PAUSE.as_secs()
                 )));
@@ -84,14 +84,14 @@ impl LuaTask {
                 "no Content-Length: rtos.fota_process was given {taken} bytes and a total of \
                  2147483647"
             ))),
-            Some(0) => self.empty(),
+            Some(0) => self.empty_body(),
             Some(total) => self.fail(Failure::GaveUp(format!(
                 "the answer ended at {taken} of {total} bytes"
             ))),
         }
     }
 
-    pub(super) fn empty(&mut self) -> Vec<Action> {
+    pub(super) fn empty_body(&mut self) -> Vec<Action> {
         self.fail(Failure::RebootLoop(
             "status 200 with an empty body: it restarts without a file, and asks again".into(),
         ))
@@ -101,7 +101,7 @@ impl LuaTask {
     pub(super) fn redirect(&mut self, now: Duration, location: &[u8]) -> Vec<Action> {
         self.hops = self.hops.saturating_add(1);
         if self.hops >= ROUNDS {
-            return self.fail(Failure::AsksForEver(format!(
+            return self.fail(Failure::AsksEndlessly(format!(
                 "{} redirects in a row; it counts none of them",
                 self.hops
             )));
@@ -111,7 +111,11 @@ impl LuaTask {
                 self.target = target;
                 self.sleep(now, Stage::Sleeping, REDIRECT_PAUSE)
             }
-            Ok(None) => self.sleep(now, Stage::Astray(lua::excerpt(location)), REDIRECT_PAUSE),
+            Ok(None) => self.sleep(
+                now,
+                Stage::UnreachableLocation(lua::excerpt(location)),
+                REDIRECT_PAUSE,
+            ),
             Err(why) => self.fail(Failure::GaveUp(why.into())),
         }
     }

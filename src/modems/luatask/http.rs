@@ -1,9 +1,10 @@
 //! Parsing of a reply as in LuaTask's http.lua (docs/protocol.md 2b). Used by [`super::LuaTask`].
 
 use crate::modems::lua;
+use crate::modems::rng::Rng;
 
 /// Number of bytes of a refusal's body that are kept. The client examines at most 200 of them.
-const KEPT_OF_A_REFUSAL: usize = 64 * 1024;
+const MAX_REFUSAL_BODY: usize = 64 * 1024;
 
 /// Server and path of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,8 +122,8 @@ impl Answer {
         }
     }
 
-    pub(super) fn keep(&mut self, bytes: &[u8]) {
-        if self.status == "200" || self.body.len() < KEPT_OF_A_REFUSAL {
+    pub(super) fn store(&mut self, bytes: &[u8]) {
+        if self.status == "200" || self.body.len() < MAX_REFUSAL_BODY {
             self.body.extend_from_slice(bytes);
         }
     }
@@ -218,16 +219,10 @@ pub(super) fn shuffle(headers: &mut [String], seed: u64) {
     if seed == 0 {
         return;
     }
-    let mut state = seed;
+    let mut rng = Rng::new(seed);
     for last in (1..headers.len()).rev() {
-        // splitmix64.
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut drawn = state;
-        drawn = (drawn ^ (drawn >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        drawn = (drawn ^ (drawn >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        drawn ^= drawn >> 31;
         let choices = u64::try_from(last).unwrap_or(0).saturating_add(1);
-        let other = usize::try_from(drawn.checked_rem(choices).unwrap_or(0)).unwrap_or(0);
+        let other = usize::try_from(rng.below(choices)).unwrap_or(0);
         headers.swap(last, other);
     }
 }
@@ -251,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_value_eats_the_next_header_unless_it_is_the_last() {
+    fn an_empty_value_swallows_the_next_header_unless_it_is_the_last() {
         let read = headers(b"X-A: \r\nContent-Length: 5\r\nServer:x\r\nX-B:\r\n");
         assert_eq!(
             read,
@@ -268,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_location_is_absolute_or_leads_nowhere() {
+    fn a_location_names_a_host_only_if_it_is_absolute() {
         let at = |location: &[u8]| Target::of_location(location).unwrap();
         let there = |host: &str, port, path: &[u8]| {
             Some(Target {
@@ -286,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_told_apart() {
+    fn chunks_are_parsed_one_at_a_time() {
         assert_eq!(chunk(b"5\r\nhel"), Ok(None));
         assert_eq!(chunk(b"5;x=1\r\nhello\r\n0"), Ok(Some((&b"hello"[..], 14))));
         assert_eq!(chunk(b"0\r\n\r\n"), Ok(Some((&b""[..], 3))));
@@ -295,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_draws_every_order_and_zero_draws_none() {
+    fn seeds_give_every_order_and_zero_keeps_the_order() {
         let order = |seed| {
             let mut headers = vec!["a".to_owned(), "b".into(), "c".into()];
             shuffle(&mut headers, seed);

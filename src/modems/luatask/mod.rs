@@ -90,7 +90,7 @@ enum Stage {
     /// Pauses, then sends the request again.
     Sleeping,
     /// Pauses, then requests a Location that names no host.
-    Astray(String),
+    UnreachableLocation(String),
     Over,
 }
 
@@ -224,7 +224,7 @@ impl LuaTask {
 
     /// Handles a transport error: 2G deletes its file and starts again, 4G continues at its
     /// position. Both do so immediately, until no tries are left.
-    fn broken(&mut self, now: Duration, cause: &str, timed_out: bool) -> Vec<Action> {
+    fn transport_error(&mut self, now: Duration, cause: &str, timed_out: bool) -> Vec<Action> {
         self.failures = self.failures.saturating_add(1);
         let tries = self.generation.tries();
         if self.failures < tries {
@@ -249,7 +249,7 @@ impl LuaTask {
         )))
     }
 
-    fn received(&mut self, now: Duration, data: &[u8]) -> Vec<Action> {
+    fn on_received(&mut self, now: Duration, data: &[u8]) -> Vec<Action> {
         match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Head(mut buffer) => {
                 buffer.extend_from_slice(data);
@@ -262,11 +262,11 @@ impl LuaTask {
                     .and_then(|start| buffer.get(start..))
                     .unwrap_or_default();
                 match Answer::read(&buffer, end) {
-                    Ok(answer) => self.body(now, answer, body, data),
-                    Err(why) => self.broken(now, why, false),
+                    Ok(answer) => self.take_body(now, answer, body, data),
+                    Err(why) => self.transport_error(now, why, false),
                 }
             }
-            Stage::Body(answer) => self.body(now, answer, data, data),
+            Stage::Body(answer) => self.take_body(now, answer, data, data),
             other => {
                 self.stage = other;
                 Vec::new()
@@ -275,17 +275,23 @@ impl LuaTask {
     }
 
     /// Handles `bytes` of the body, which arrived in the recv `raw`. `raw` can begin with the head.
-    fn body(&mut self, now: Duration, mut answer: Answer, bytes: &[u8], raw: &[u8]) -> Vec<Action> {
+    fn take_body(
+        &mut self,
+        now: Duration,
+        mut answer: Answer,
+        bytes: &[u8],
+        raw: &[u8],
+    ) -> Vec<Action> {
         if !bytes.is_empty() {
             answer.pieces = answer.pieces.saturating_add(1);
         }
         if answer.chunked {
-            return self.chunks(now, answer, bytes, raw);
+            return self.take_chunks(now, answer, bytes, raw);
         }
         let bytes = match answer.length {
             Some(length) => {
                 let room = length.saturating_sub(answer.got);
-                bytes.get(..in_memory(room)).unwrap_or(bytes)
+                bytes.get(..to_usize(room)).unwrap_or(bytes)
             }
             None => bytes,
         };
@@ -294,9 +300,9 @@ impl LuaTask {
                 return actions;
             }
         } else {
-            answer.keep(bytes);
+            answer.store(bytes);
         }
-        answer.got = answer.got.saturating_add(on_wire(bytes.len()));
+        answer.got = answer.got.saturating_add(to_u64(bytes.len()));
         if answer.length.is_some_and(|length| answer.got >= length) {
             return self.complete(now, answer);
         }
@@ -309,7 +315,7 @@ impl LuaTask {
         if bytes.is_empty() {
             return None;
         }
-        let processed = on_wire(self.image.len());
+        let processed = to_u64(self.image.len());
         let offset = answer.starts_at().saturating_add(answer.got);
         if self.flaw.is_none() && offset != processed {
             self.flaw = Some(format!(
@@ -322,12 +328,12 @@ impl LuaTask {
             return None;
         };
         let room = total.saturating_sub(processed);
-        let taken = bytes.get(..in_memory(room)).unwrap_or(bytes);
+        let taken = bytes.get(..to_usize(room)).unwrap_or(bytes);
         self.image.extend_from_slice(taken);
-        (on_wire(self.image.len()) >= total).then(|| self.flashed())
+        (to_u64(self.image.len()) >= total).then(|| self.end_flashed())
     }
 
-    fn chunks(
+    fn take_chunks(
         &mut self,
         now: Duration,
         mut answer: Answer,
@@ -337,7 +343,7 @@ impl LuaTask {
         answer.undecoded.extend_from_slice(bytes);
         loop {
             let (content, used) = match chunk(&answer.undecoded) {
-                Err(why) => return self.broken(now, why, false),
+                Err(why) => return self.transport_error(now, why, false),
                 Ok(None) => {
                     self.stage = Stage::Body(answer);
                     return vec![self.wait(now, RECV_LIMIT)];
@@ -348,19 +354,19 @@ impl LuaTask {
                 return self.complete(now, answer);
             }
             if !self.generation.is_4g() {
-                answer.keep(&content);
+                answer.store(&content);
             } else if answer.is_200_or_206() {
                 // A fault of the library: the callback gets the last recv instead of the chunk.
                 self.image.extend_from_slice(raw);
             } else {
-                answer.keep(raw);
+                answer.store(raw);
             }
             answer.undecoded.drain(..used.min(answer.undecoded.len()));
         }
     }
 
     /// Handles the server's close or reset of the connection, or the time-out of a recv.
-    fn ended(&mut self, now: Duration, how: &str, timed_out: bool) -> Vec<Action> {
+    fn on_end(&mut self, now: Duration, how: &str, timed_out: bool) -> Vec<Action> {
         match std::mem::replace(&mut self.stage, Stage::Idle) {
             // http.lua cannot distinguish this end from the right one.
             Stage::Body(answer) if !answer.chunked && answer.length.is_none() => {
@@ -371,9 +377,11 @@ impl LuaTask {
                     Some(length) => format!("{how} at {} of {length} bytes", answer.got),
                     None => format!("{how} before the last chunk"),
                 };
-                self.broken(now, &cause, timed_out)
+                self.transport_error(now, &cause, timed_out)
             }
-            Stage::Head(_) => self.broken(now, &format!("{how} before the head's end"), timed_out),
+            Stage::Head(_) => {
+                self.transport_error(now, &format!("{how} before the head's end"), timed_out)
+            }
             other => {
                 self.stage = other;
                 Vec::new()
@@ -381,15 +389,15 @@ impl LuaTask {
         }
     }
 
-    fn woken(&mut self, now: Duration) -> Vec<Action> {
+    fn on_wake(&mut self, now: Duration) -> Vec<Action> {
         if self.deadline.is_none_or(|deadline| now < deadline) {
             return Vec::new();
         }
         match &self.stage {
-            Stage::Connecting => self.broken(now, "could not connect within 120 s", true),
-            Stage::Head(_) | Stage::Body(_) => self.ended(now, "nothing came for 60 s", true),
+            Stage::Connecting => self.transport_error(now, "could not connect within 120 s", true),
+            Stage::Head(_) | Stage::Body(_) => self.on_end(now, "nothing came for 60 s", true),
             Stage::Sleeping => self.connect(now),
-            Stage::Astray(location) => {
+            Stage::UnreachableLocation(location) => {
                 let useless = self.generation.tries().saturating_sub(self.failures);
                 let why = format!(
                     "Location {location} names no host: {useless} useless tries to connect to none"
@@ -414,22 +422,22 @@ impl Attempt for LuaTask {
                 vec![Action::Send(request), self.wait(now, RECV_LIMIT)]
             }
             (Event::ConnectFailed, Stage::Connecting) => {
-                self.broken(now, "could not connect", false)
+                self.transport_error(now, "could not connect", false)
             }
-            (Event::Received(data), _) => self.received(now, data),
-            (Event::Closed, _) => self.ended(now, "the server closed", false),
-            (Event::Reset, _) => self.ended(now, "the connection was reset", false),
-            (Event::Wake, _) => self.woken(now),
+            (Event::Received(data), _) => self.on_received(now, data),
+            (Event::Closed, _) => self.on_end(now, "the server closed", false),
+            (Event::Reset, _) => self.on_end(now, "the connection was reset", false),
+            (Event::Wake, _) => self.on_wake(now),
             _ => Vec::new(),
         }
     }
 }
 
-fn on_wire(length: usize) -> u64 {
+fn to_u64(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 
-fn in_memory(length: u64) -> usize {
+fn to_usize(length: u64) -> usize {
     usize::try_from(length).unwrap_or(usize::MAX)
 }
 

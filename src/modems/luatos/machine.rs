@@ -2,7 +2,7 @@
 //! the row of its core. Every decision here is a column of the table in docs/protocol.md 2c.
 //! "Complete" is what the client assumes, which may be wrong; in that case the outcome says so.
 
-use super::manners::{Busy, Cut, Empty, Refusal, Unmeasured};
+use super::behaviour::{Busy, Cut, Empty, Refusal, Unmeasured};
 use super::package::Package;
 use super::reply::{self, Body, Chunks, Head};
 use super::{Client, Ended, Want};
@@ -13,7 +13,7 @@ use std::time::Duration;
 const REQUESTS: u32 = 4;
 
 /// Time that the newer cores wait for luat_fota_done.
-const BUSY: Duration = Duration::from_secs(12);
+const BUSY_LIMIT: Duration = Duration::from_secs(12);
 
 /// State of the client.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub(super) enum Stall {
     /// Reports -9 when the time-out fires.
     UntilTimeout(String),
     /// Reports -9 after the short wait for luat_fota_done.
-    Brief(String),
+    UntilBusyLimit(String),
 }
 
 type ClientStep = (Vec<Action>, Option<Ended>);
@@ -80,14 +80,14 @@ impl Client {
                 State::Body(_) => self.take_body(now, bytes),
                 _ => ClientStep::default(),
             },
-            Event::Closed => self.closed(now, false),
-            Event::Reset => self.closed(now, true),
-            Event::Wake => self.wake(now),
+            Event::Closed => self.on_close(now, false),
+            Event::Reset => self.on_close(now, true),
+            Event::Wake => self.on_wake(now),
         }
     }
 
-    /// Opens a connection, and restarts the time-out if `afresh`.
-    fn connect(&mut self, now: Duration, afresh: bool) -> Vec<Action> {
+    /// Opens a connection, and restarts the time-out if `restart_timeout`.
+    fn connect(&mut self, now: Duration, restart_timeout: bool) -> Vec<Action> {
         self.state = State::Connecting;
         self.requests = self.requests.saturating_add(1);
         let mut actions = vec![Action::Connect {
@@ -95,7 +95,7 @@ impl Client {
             host: self.server.host.clone(),
             port: self.server.port,
         }];
-        if afresh {
+        if restart_timeout {
             self.deadline = now.saturating_add(self.total);
             actions.push(Action::WakeAt(Some(self.deadline)));
         }
@@ -103,7 +103,7 @@ impl Client {
     }
 
     fn take_head(&mut self, now: Duration, bytes: &[u8]) -> ClientStep {
-        if self.manners.overwrites_head && !self.head.is_empty() {
+        if self.behaviour.overwrites_head && !self.head.is_empty() {
             if !bytes.starts_with(b"HTTP/") {
                 return self.fail(-6, "the second segment of the headers overwrote the first");
             }
@@ -130,22 +130,25 @@ impl Client {
         let status = head.status;
         self.head_seen = true;
         let redirect = matches!(status, 301..=303 | 307 | 308);
-        self.refused = !self.good(status) && !redirect;
+        self.refused = !self.is_good(status) && !redirect;
         let bare = status < 200 || status == 204 || status == 304;
         let length = head
             .length
-            .filter(|_| head.spaced || !self.manners.needs_space);
+            .filter(|_| head.has_space || !self.behaviour.needs_space);
         let (body, measured) = if bare {
             (Body::Counted(0), true)
         } else if head.chunked {
-            (Body::Chunked(Chunks::default()), self.manners.knows_chunks)
+            (
+                Body::Chunked(Chunks::default()),
+                self.behaviour.knows_chunks,
+            )
         } else {
             (length.map_or(Body::Rest, Body::Counted), length.is_some())
         };
-        if !self.good(status) {
-            match self.manners.refusal {
+        if !self.is_good(status) {
+            match self.behaviour.refusal {
                 Refusal::AtHead => return self.refuse(status, None),
-                Refusal::Unheard if length.is_some() => {
+                Refusal::NotReported if length.is_some() => {
                     return self.stall(
                         now,
                         Stall::Never(format!(
@@ -160,12 +163,12 @@ impl Client {
             // The client does not check this. If the parts do not fit, the result is no firmware.
             let had = u64::try_from(self.received.len()).unwrap_or(u64::MAX);
             if status == 200 {
-                self.doubt = Some(format!(
+                self.flaw = Some(format!(
                     "asked for the rest from byte {had}, was sent the whole and appended it: Range \
                      was ignored"
                 ));
             } else if head.range_start.is_some_and(|start| start != had) {
-                self.doubt = Some(format!(
+                self.flaw = Some(format!(
                     "asked for the rest from byte {had}, was sent another part and appended it"
                 ));
             }
@@ -184,14 +187,14 @@ impl Client {
         let State::Body(Receiving { status, .. }) = self.state else {
             return ClientStep::default();
         };
-        let good = self.good(status);
+        let good = self.is_good(status);
         let State::Body(receiving) = &mut self.state else {
             return ClientStep::default();
         };
         let before = self.received.len();
         let from = receiving.from;
         let mut dropped = Vec::new();
-        let into = if good || self.manners.refusal == Refusal::WithBody {
+        let into = if good || self.behaviour.refusal == Refusal::WithBody {
             &mut self.received
         } else {
             &mut dropped
@@ -202,7 +205,7 @@ impl Client {
         }
         let (complete, measured) = (receiving.complete, receiving.measured);
         if !good {
-            return if complete && measured && self.manners.refusal == Refusal::WithBody {
+            return if complete && measured && self.behaviour.refusal == Refusal::WithBody {
                 let words = self.received.len().saturating_sub(from);
                 self.refuse(status, Some(words))
             } else {
@@ -210,19 +213,19 @@ impl Client {
             };
         }
         if self.want == Want::Firmware
-            && let Some(why) = self.package.wrong(&self.received)
+            && let Some(why) = self.package.rejection(&self.received)
         {
             return self.fail(-9, &why);
         }
         if measured {
-            if complete && !self.manners.needs_close {
+            if complete && !self.behaviour.needs_close {
                 return self.accept(now);
             }
-        } else if self.manners.unmeasured == Unmeasured::FirstSegment
+        } else if self.behaviour.unmeasured == Unmeasured::FirstSegment
             && self.received.len() > before
         {
-            if self.want != Want::Words && !Package::is_whole(&self.received) {
-                self.doubt = Some(
+            if self.want != Want::Text && !Package::is_whole(&self.received) {
+                self.flaw = Some(
                     "took the first segment of the body for the whole: it found no length that it \
                      understands"
                         .to_owned(),
@@ -233,10 +236,10 @@ impl Client {
         ClientStep::default()
     }
 
-    fn closed(&mut self, now: Duration, reset: bool) -> ClientStep {
+    fn on_close(&mut self, now: Duration, reset: bool) -> ClientStep {
         let receiving = match &self.state {
             State::Connecting => return self.fail(-4, "the connection could not be made"),
-            State::Head => return self.cut(now, "closed before the end of the headers"),
+            State::Head => return self.on_cut(now, "closed before the end of the headers"),
             State::Body(receiving) => receiving,
             State::Idle | State::Stalled(_) | State::Over => return ClientStep::default(),
         };
@@ -246,10 +249,10 @@ impl Client {
             complete,
             ..
         } = *receiving;
-        if !self.good(status) {
-            match self.manners.refusal {
-                Refusal::AtClose | Refusal::AtCloseAlone => return self.refuse(status, None),
-                Refusal::Unheard => {
+        if !self.is_good(status) {
+            match self.behaviour.refusal {
+                Refusal::AtClose | Refusal::AtCloseOnly => return self.refuse(status, None),
+                Refusal::NotReported => {
                     return self.fail(-5, &format!("status {status} without a length, closed"));
                 }
                 Refusal::WithBody | Refusal::AtHead => {}
@@ -257,7 +260,7 @@ impl Client {
         } else if measured && complete {
             return self.accept(now);
         } else if !measured && !reset {
-            match self.manners.unmeasured {
+            match self.behaviour.unmeasured {
                 Unmeasured::Complete => return self.accept(now),
                 Unmeasured::FirstSegment => {
                     self.refused = true;
@@ -271,18 +274,18 @@ impl Client {
         } else {
             "closed, and no length said that this is the end"
         };
-        self.cut(now, how)
+        self.on_cut(now, how)
     }
 
     /// Handles a reply that ended too early.
-    fn cut(&mut self, now: Duration, how: &str) -> ClientStep {
+    fn on_cut(&mut self, now: Duration, how: &str) -> ClientStep {
         let in_body = matches!(self.state, State::Body(_));
         if in_body && self.want == Want::File && !self.refused {
             let had = self.received.len();
-            self.doubt = Some(format!("{how}; reports 200 with {had} bytes"));
+            self.flaw = Some(format!("{how}; reports 200 with {had} bytes"));
             return self.accept(now);
         }
-        match self.manners.cut {
+        match self.behaviour.cut {
             Cut::Resume if self.head_seen && self.requests < REQUESTS => {
                 (self.connect(now, false), None)
             }
@@ -291,10 +294,10 @@ impl Client {
             }
             Cut::Claims200 if in_body => {
                 let had = self.received.len();
-                self.doubt = Some(format!("{how}; reports 200 with {had} bytes"));
+                self.flaw = Some(format!("{how}; reports 200 with {had} bytes"));
                 self.accept(now)
             }
-            Cut::Silence if in_body && self.want == Want::Firmware => {
+            Cut::UntilTimeout if in_body && self.want == Want::Firmware => {
                 let had = self.received.len();
                 self.stall(
                     now,
@@ -305,7 +308,7 @@ impl Client {
         }
     }
 
-    fn wake(&mut self, now: Duration) -> ClientStep {
+    fn on_wake(&mut self, now: Duration) -> ClientStep {
         if matches!(self.state, State::Idle | State::Over) {
             return ClientStep::default();
         }
@@ -322,7 +325,7 @@ impl Client {
                 let why = why.clone();
                 return self.hang(-9, &why, after);
             }
-            State::Stalled(Stall::Brief(why)) => {
+            State::Stalled(Stall::UntilBusyLimit(why)) => {
                 let why = why.clone();
                 return self.fail(-9, &why);
             }
@@ -330,12 +333,12 @@ impl Client {
             State::Head => "the end of the headers",
             State::Body(receiving) => {
                 let status = receiving.status;
-                if !self.good(status) {
+                if !self.is_good(status) {
                     let why = format!("status {status}, and the server does not close");
-                    match self.manners.refusal {
-                        Refusal::AtCloseAlone => return self.end(Ended::Never { after, why }),
+                    match self.behaviour.refusal {
+                        Refusal::AtCloseOnly => return self.end(Ended::Never { after, why }),
                         Refusal::AtClose => return self.hang(-9, &why, after),
-                        Refusal::WithBody | Refusal::Unheard | Refusal::AtHead => {}
+                        Refusal::WithBody | Refusal::NotReported | Refusal::AtHead => {}
                     }
                     "the server's close after its refusal"
                 } else if receiving.measured && receiving.complete {
@@ -346,15 +349,15 @@ impl Client {
             }
             State::Idle | State::Over => return ClientStep::default(),
         };
-        if self.manners.cut == Cut::Resume && self.head_seen && self.requests < REQUESTS {
+        if self.behaviour.cut == Cut::Resume && self.head_seen && self.requests < REQUESTS {
             return (self.connect(now, true), None);
         }
         self.hang(-8, why, after)
     }
 
-    fn good(&self, status: u16) -> bool {
+    fn is_good(&self, status: u16) -> bool {
         match self.want {
-            Want::Words => true,
+            Want::Text => true,
             Want::File => (200..300).contains(&status),
             Want::Firmware => status == 200 || status == 206,
         }
@@ -365,42 +368,42 @@ impl Client {
         let State::Body(Receiving { status, .. }) = self.state else {
             return ClientStep::default();
         };
-        let mut doubt = self.doubt.take();
-        if self.want != Want::Words && self.received.is_empty() {
+        let mut flaw = self.flaw.take();
+        if self.want != Want::Text && self.received.is_empty() {
             self.refused = true;
             let why = format!("status {status} with 0 bytes");
-            return match self.manners.empty {
+            return match self.behaviour.empty {
                 Empty::Code(code) => self.fail(code, &why),
                 Empty::UntilTimeout => self.stall(now, Stall::UntilTimeout(why)),
             };
         }
         if self.want == Want::Firmware {
-            if self.package.too_short_to_tell(&self.received) {
+            if self.package.is_too_short(&self.received) {
                 return self.fail(-9, "the body is too short for a package");
             }
-            if let Some(promised) = self.package.shorter_than(&self.received) {
+            if let Some(promised) = self.package.promised_if_short(&self.received) {
                 let had = self.received.len();
                 let why = format!(
                     "luat_fota_done, busy: the package has {had} bytes, its header says {promised}"
                 );
-                return match self.manners.busy {
+                return match self.behaviour.busy {
                     Busy::Spins => self.stall(now, Stall::Never(why)),
                     Busy::TwelveSeconds => {
-                        self.deadline = now.saturating_add(BUSY);
-                        self.stall(now, Stall::Brief(why))
+                        self.deadline = now.saturating_add(BUSY_LIMIT);
+                        self.stall(now, Stall::UntilBusyLimit(why))
                     }
                     Busy::UntilTimeout => self.stall(now, Stall::UntilTimeout(why)),
                 };
             }
         }
-        if self.want != Want::Words && doubt.is_none() && is_markup(&self.received) {
-            doubt = Some("took an answer in words (JSON or HTML) for a firmware".to_owned());
+        if self.want != Want::Text && flaw.is_none() && is_markup(&self.received) {
+            flaw = Some("took an answer in words (JSON or HTML) for a firmware".to_owned());
         }
         let bytes = std::mem::take(&mut self.received);
-        self.end(Ended::Took {
+        self.end(Ended::Received {
             status,
             bytes,
-            doubt,
+            flaw,
         })
     }
 

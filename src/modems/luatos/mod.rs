@@ -10,16 +10,16 @@
 //! ends before its head is complete is -5; a refusal without a length ends as a 200 without a
 //! length does; a length that a core does not understand counts as missing.
 
+mod behaviour;
 mod machine;
-mod manners;
 mod package;
 mod reply;
 
-pub use self::manners::Core;
+pub use self::behaviour::Core;
 pub use self::package::Package;
 
+use self::behaviour::Behaviour;
 use self::machine::State;
-use self::manners::Manners;
 use super::{Action, Attempt, Endpoint, Event, Failure, Outcome};
 use std::time::Duration;
 
@@ -39,20 +39,20 @@ pub(super) enum Want {
     /// (docs/protocol.md 2c, 9d).
     File,
     /// The body is passed to the script, whatever the status.
-    Words,
+    Text,
 }
 
 /// Result of a request of the client.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ended {
     /// The client reports the server's status and has the body.
-    Took {
-        /// Status of the reply: 200 or 206; any status for [`Want::Words`].
+    Received {
+        /// Status of the reply: 200 or 206; any status for [`Want::Text`].
         status: u16,
         /// Body as the client received it.
         bytes: Vec<u8>,
         /// Reason why the body cannot be what the server meant to send, if there is one.
-        doubt: Option<String>,
+        flaw: Option<String>,
     },
     /// The client reports a negative code.
     Failed {
@@ -80,12 +80,12 @@ impl Ended {
     /// (`result 4 (code -9)`).
     pub(super) fn outcome(self, named: impl Fn(i32) -> String) -> Outcome {
         match self {
-            Ended::Took {
+            Ended::Received {
                 bytes,
-                doubt: Some(doubt),
+                flaw: Some(flaw),
                 ..
-            } => Outcome::Failed(Failure::FlashedGarbage(bytes, doubt)),
-            Ended::Took { bytes, .. } => Outcome::Updated(bytes),
+            } => Outcome::Failed(Failure::FlashedGarbage(bytes, flaw)),
+            Ended::Received { bytes, .. } => Outcome::Updated(bytes),
             Ended::Failed {
                 code,
                 why,
@@ -126,7 +126,7 @@ impl Ended {
 /// mode without a library, and sees the codes themselves.
 #[derive(Debug)]
 pub struct Client {
-    manners: Manners,
+    behaviour: Behaviour,
     server: Endpoint,
     method: &'static str,
     lines: Vec<String>,
@@ -144,7 +144,7 @@ pub struct Client {
     /// Whether the reply has no firmware: see [`Ended::Failed`].
     refused: bool,
     received: Vec<u8>,
-    doubt: Option<String>,
+    flaw: Option<String>,
 }
 
 impl Client {
@@ -152,7 +152,7 @@ impl Client {
     /// without a package check, with the core's own time-out.
     pub fn new(core: Core, server: Endpoint) -> Client {
         Client {
-            manners: core.manners(),
+            behaviour: core.behaviour(),
             server,
             method: "GET",
             lines: Vec::new(),
@@ -160,7 +160,7 @@ impl Client {
             want: Want::Firmware,
             package: Package::Unchecked,
             header_limit: HEADERS,
-            total: core.patience(),
+            total: core.timeout(),
             started: Duration::ZERO,
             deadline: Duration::ZERO,
             state: State::Idle,
@@ -169,7 +169,7 @@ impl Client {
             head_seen: false,
             refused: false,
             received: Vec::new(),
-            doubt: None,
+            flaw: None,
         }
     }
 
@@ -204,8 +204,8 @@ impl Client {
     }
 
     /// Requests text for the script instead of firmware.
-    pub(super) fn for_words(mut self) -> Client {
-        self.want = Want::Words;
+    pub(super) fn for_text(mut self) -> Client {
+        self.want = Want::Text;
         self
     }
 
@@ -225,10 +225,10 @@ impl Client {
         let Endpoint { host, port, path } = &self.server;
         let path = if path.is_empty() { "/" } else { path };
         let mut lines = vec![format!("{} {path} HTTP/1.1\r\n", self.method)];
-        if self.manners.says_close {
+        if self.behaviour.sends_close {
             lines.push("Connection: Close\r\n".to_owned());
         }
-        lines.push(if self.manners.port_in_host {
+        lines.push(if self.behaviour.port_in_host {
             format!("Host: {host}:{port}\r\n")
         } else {
             format!("Host: {host}\r\n")

@@ -15,7 +15,7 @@ pub enum Package {
 }
 
 /// Number of bytes before the check starts: the header and one byte.
-const LOOKED_AT: usize = 93;
+const CHECK_START: usize = 93;
 const HEADER: u64 = 92;
 
 impl Package {
@@ -36,13 +36,13 @@ impl Package {
     }
 
     /// Returns why luat_fota_write rejects the bytes received so far; `None` if it does not.
-    pub(super) fn wrong(self, bytes: &[u8]) -> Option<String> {
+    pub(super) fn rejection(self, bytes: &[u8]) -> Option<String> {
         let magic: u32 = match self {
             Package::Unchecked => return None,
             Package::Ec7xx => 0xEAC3_7218,
             Package::Ec618 => 0xEAF1_8C16,
         };
-        if bytes.len() < LOOKED_AT {
+        if bytes.len() < CHECK_START {
             return None;
         }
         if word(bytes, 0) != Some(magic) {
@@ -55,12 +55,12 @@ impl Package {
     }
 
     /// Whether the file ended before the check could start.
-    pub(super) fn too_short_to_tell(self, bytes: &[u8]) -> bool {
-        self != Package::Unchecked && bytes.len() < LOOKED_AT
+    pub(super) fn is_too_short(self, bytes: &[u8]) -> bool {
+        self != Package::Unchecked && bytes.len() < CHECK_START
     }
 
     /// Returns the promised size if the file is shorter, which makes luat_fota_done busy.
-    pub(super) fn shorter_than(self, bytes: &[u8]) -> Option<u64> {
+    pub(super) fn promised_if_short(self, bytes: &[u8]) -> Option<u64> {
         if self == Package::Unchecked {
             return None;
         }
@@ -74,9 +74,9 @@ impl Package {
     /// Whether the bytes are a complete package of one of the platforms.
     pub(super) fn is_whole(bytes: &[u8]) -> bool {
         [Package::Ec7xx, Package::Ec618].into_iter().any(|package| {
-            !package.too_short_to_tell(bytes)
-                && package.wrong(bytes).is_none()
-                && package.shorter_than(bytes).is_none()
+            !package.is_too_short(bytes)
+                && package.rejection(bytes).is_none()
+                && package.promised_if_short(bytes).is_none()
         })
     }
 }
@@ -104,18 +104,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_package_is_judged_as_soon_as_93_bytes_are_there() {
+    fn a_package_is_checked_from_93_bytes_on() {
         let right = sample(500);
-        assert_eq!(Package::Ec7xx.wrong(&right), None);
-        assert_eq!(Package::Ec7xx.shorter_than(&right), None);
+        assert_eq!(Package::Ec7xx.rejection(&right), None);
+        assert_eq!(Package::Ec7xx.promised_if_short(&right), None);
         assert!(Package::is_whole(&right));
-        assert!(Package::Ec618.wrong(&right).is_some());
+        assert!(Package::Ec618.rejection(&right).is_some());
         let mut other = right.clone();
         other[60] ^= 1;
-        assert_eq!(Package::Ec7xx.wrong(&other[..92]), None);
-        assert!(Package::Ec7xx.wrong(&other[..93]).is_some());
-        assert_eq!(Package::Ec7xx.shorter_than(&right[..591]), Some(592));
-        assert_eq!(Package::Unchecked.wrong(&other), None);
+        assert_eq!(Package::Ec7xx.rejection(&other[..92]), None);
+        assert!(Package::Ec7xx.rejection(&other[..93]).is_some());
+        assert_eq!(Package::Ec7xx.promised_if_short(&right[..591]), Some(592));
+        assert_eq!(Package::Unchecked.rejection(&other), None);
     }
 
     #[test]

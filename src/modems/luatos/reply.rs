@@ -10,7 +10,7 @@ pub(super) struct Head {
     /// Content-Length.
     pub length: Option<u64>,
     /// Whether a space was between `Content-Length:` and its number.
-    pub spaced: bool,
+    pub has_space: bool,
     /// Whether the header is `Transfer-Encoding: chunked`.
     pub chunked: bool,
     /// First byte position of Content-Range. The client ignores it. The emulation uses it to find
@@ -34,7 +34,7 @@ pub(super) fn read_head(block: &[u8]) -> Result<Head, String> {
     let mut head = Head {
         status: read_status(lines.next().unwrap_or_default())?,
         length: None,
-        spaced: true,
+        has_space: true,
         chunked: false,
         range_start: None,
     };
@@ -46,12 +46,15 @@ pub(super) fn read_head(block: &[u8]) -> Result<Head, String> {
         let mut halves = line.splitn(2, |&byte| byte == b':');
         let name = halves.next().unwrap_or_default();
         let Some(raw) = halves.next() else {
-            return Err(format!("a header line without a colon: {}", shown(line)));
+            return Err(format!(
+                "a header line without a colon: {}",
+                printable(line)
+            ));
         };
         let value = raw.trim_ascii();
         if name.eq_ignore_ascii_case(b"content-length") {
             head.length = Some(number(value).ok_or("Content-Length is no number")?);
-            head.spaced = raw.first() == Some(&b' ');
+            head.has_space = raw.first() == Some(&b' ');
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             head.chunked = value.eq_ignore_ascii_case(b"chunked");
         } else if name.eq_ignore_ascii_case(b"content-range") {
@@ -66,7 +69,7 @@ pub(super) fn read_head(block: &[u8]) -> Result<Head, String> {
 
 /// Parses `HTTP/1.1 200 OK`: any version, with or without a reason phrase.
 fn read_status(line: &[u8]) -> Result<u16, String> {
-    let wrong = || format!("no status line: {}", shown(line));
+    let wrong = || format!("no status line: {}", printable(line));
     let rest = line.strip_prefix(b"HTTP/").ok_or_else(wrong)?;
     let mut words = rest.split(|&byte| byte == b' ');
     match words.next().unwrap_or_default() {
@@ -94,7 +97,7 @@ fn number(digits: &[u8]) -> Option<u64> {
 }
 
 /// Returns the first bytes as printable text, for use in a sentence.
-fn shown(bytes: &[u8]) -> String {
+fn printable(bytes: &[u8]) -> String {
     let mut text = String::new();
     for &byte in bytes.iter().take(40) {
         text.extend(std::ascii::escape_default(byte).map(char::from));
@@ -118,8 +121,8 @@ impl Body {
     pub fn feed(&mut self, bytes: &[u8], into: &mut Vec<u8>) -> Result<bool, String> {
         match self {
             Body::Counted(left) => {
-                let wanted = usize::try_from(*left).unwrap_or(usize::MAX);
-                let taken = bytes.get(..wanted).unwrap_or(bytes);
+                let missing = usize::try_from(*left).unwrap_or(usize::MAX);
+                let taken = bytes.get(..missing).unwrap_or(bytes);
                 into.extend_from_slice(taken);
                 *left = left.saturating_sub(u64::try_from(taken.len()).unwrap_or(u64::MAX));
                 Ok(*left == 0)
@@ -157,8 +160,8 @@ impl Chunks {
     fn feed(&mut self, mut bytes: &[u8], into: &mut Vec<u8>) -> Result<bool, String> {
         while let Some((&byte, rest)) = bytes.split_first() {
             if let Chunks::Data(left) = self {
-                let wanted = usize::try_from(*left).unwrap_or(usize::MAX);
-                let (taken, after) = bytes.split_at_checked(wanted).unwrap_or((bytes, &[]));
+                let missing = usize::try_from(*left).unwrap_or(usize::MAX);
+                let (taken, after) = bytes.split_at_checked(missing).unwrap_or((bytes, &[]));
                 into.extend_from_slice(taken);
                 *left = left.saturating_sub(u64::try_from(taken.len()).unwrap_or(u64::MAX));
                 if *left == 0 {
@@ -222,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_read_however_they_are_cut() {
+    fn chunks_are_decoded_however_they_are_split() {
         let sent = b"4;x=1\r\nWiki\r\nA\r\n0123456789\r\n0\r\nA: b\r\n\r\n";
         for step in 1..sent.len() {
             assert_eq!(decoded(sent, step), (b"Wiki0123456789".to_vec(), true));
@@ -231,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_that_is_none_is_refused() {
+    fn an_invalid_chunk_is_refused() {
         for wrong in [&b"zz\r\n"[..], b"1\r\nab\r\n", b"ffffffffffffffffff\r\n"] {
             let mut body = Body::Chunked(Chunks::default());
             assert!(body.feed(wrong, &mut Vec::new()).is_err(), "{wrong:?}");
@@ -239,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_read_with_every_liberty_of_http_parser() {
+    fn a_head_is_parsed_as_tolerantly_as_by_http_parser() {
         let head = read_head(
             b"HTTP/1.0 206\r\nx:\r\nCONTENT-length:7\r\n b\r\ncontent-range: bytes 5-11/12\r\n\r\n",
         );
@@ -248,7 +251,7 @@ mod tests {
             Ok(Head {
                 status: 206,
                 length: Some(7),
-                spaced: false,
+                has_space: false,
                 chunked: false,
                 range_start: Some(5)
             })

@@ -1,9 +1,9 @@
 //! Distribution of the generations in a fleet.
 
-use crate::modems::dice::Dice;
 use crate::modems::first_edition::Dialect;
 use crate::modems::generations::{Client, Transport};
 use crate::modems::luatask::Generation;
+use crate::modems::rng::Rng;
 
 /// Generations with their weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,13 +67,15 @@ impl Mix {
                 parts.extend(Mix::realistic().parts);
                 continue;
             }
-            let meant: Vec<Client> = all()
-                .filter(|client| word == "all" || client.word().starts_with(word))
+            let matching: Vec<Client> = all()
+                .filter(|client| word == "all" || client.slug().starts_with(word))
                 .collect();
-            let count = u32::try_from(meant.len()).ok().filter(|&count| count > 0)?;
+            let count = u32::try_from(matching.len())
+                .ok()
+                .filter(|&count| count > 0)?;
             let share = |weight: u32| (weight.saturating_mul(60) / count).max(1);
             parts.extend(
-                meant
+                matching
                     .into_iter()
                     .map(|client| (client, share(weight.unwrap_or(count)))),
             );
@@ -92,13 +94,13 @@ impl Mix {
     }
 
     /// Draws the generation of one module.
-    pub(super) fn draw(&self, dice: &mut Dice) -> Client {
+    pub(super) fn draw(&self, rng: &mut Rng) -> Client {
         let all: u64 = self
             .parts
             .iter()
             .map(|(_, weight)| u64::from(*weight))
             .sum();
-        let mut left = dice.below(all);
+        let mut left = rng.below(all);
         for (client, weight) in &self.parts {
             let weight = u64::from(*weight);
             if left < weight {
@@ -115,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mix_is_read_and_drawn_by_weight() {
+    fn a_mix_is_parsed_and_drawn_by_weight() {
         assert_eq!(Mix::read("realistic"), Some(Mix::realistic()));
         for wrong in [
             "",
@@ -128,8 +130,8 @@ mod tests {
             assert_eq!(Mix::read(wrong), None, "{wrong}");
         }
         let mix = Mix::read("libfota2=30,luatask-8910=10").unwrap();
-        let mut dice = Dice::new(1);
-        let drawn: Vec<Client> = (0..4000).map(|_| mix.draw(&mut dice)).collect();
+        let mut rng = Rng::new(1);
+        let drawn: Vec<Client> = (0..4000).map(|_| mix.draw(&mut rng)).collect();
         let rda = Client::LuaTask(Generation::Rda8910);
         let share = drawn.iter().filter(|client| **client == rda).count();
         assert!((900..1100).contains(&share), "{share}");

@@ -12,11 +12,11 @@ mod report;
 pub use mix::Mix;
 pub use report::{Counts, Report};
 
-use super::dice::Dice;
-use super::driver::{self, Keep, Played, Settings};
+use super::driver::{self, Played, RecordLimits, Settings};
 use super::generations::{Client, Module, Transport};
 use super::luatos::Core;
-use super::{Endpoint, Failure, Outcome, counted_up, diagnose};
+use super::rng::Rng;
+use super::{Endpoint, Failure, Outcome, diagnose, nth_imei};
 use report::{Images, Tally};
 use smol::{Timer, block_on};
 use std::cell::RefCell;
@@ -25,13 +25,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Maximum number of bytes of images that are downloaded at once.
-const MEMORY: usize = 512 << 20;
+const MAX_MEMORY: usize = 512 << 20;
 
 /// Assumed size of an image until the first one has been received.
-const GUESS: usize = 512 << 10;
+const ASSUMED_SIZE: usize = 512 << 10;
 
 /// Longest wait of a module that is not skipped after the server has closed, on the module's clock.
-const IDLE: Duration = Duration::from_secs(15);
+const MAX_IDLE: Duration = Duration::from_secs(15);
 
 /// Options of a simulation.
 #[derive(Clone, Debug, Default)]
@@ -81,7 +81,7 @@ pub struct Options {
 
 /// Final state of a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum FinalState {
     Updated,
     FellBack,
     Refused,
@@ -93,7 +93,7 @@ pub(super) enum Fate {
 struct Fleet<'o> {
     options: &'o Options,
     begun: Instant,
-    gate: smol::lock::Semaphore,
+    slots: smol::lock::Semaphore,
     /// Number of open files that may be used for sockets.
     files: usize,
     tally: RefCell<Tally>,
@@ -108,20 +108,20 @@ pub fn run(options: &Options, progress: &dyn Fn(&Counts)) -> Report {
     let fleet = Fleet {
         options,
         begun: Instant::now(),
-        gate: smol::lock::Semaphore::new((MEMORY / GUESS).min(files)),
+        slots: smol::lock::Semaphore::new((MAX_MEMORY / ASSUMED_SIZE).min(files)),
         files,
         tally: RefCell::new(Tally::default()),
         images: RefCell::new(Images::new(options.expect.clone())),
         progress,
     };
     if let Some(image) = &options.expect {
-        fleet.widen(image.len());
+        fleet.adapt_limit(image.len());
     }
     let executor = smol::LocalExecutor::new();
-    let over = fleet.wall(options.duration);
+    let over = fleet.wall_time(options.duration);
     block_on(executor.run(async {
         let tasks: Vec<_> = (0..options.devices)
-            .map(|number| executor.spawn(fleet.live(number)))
+            .map(|number| executor.spawn(fleet.run_module(number)))
             .collect();
         let all = async {
             for task in tasks {
@@ -136,12 +136,12 @@ pub fn run(options: &Options, progress: &dyn Fn(&Counts)) -> Report {
     let elapsed = fleet.begun.elapsed();
     drop(executor);
     let tally = fleet.tally.into_inner();
-    Report::new(options, tally, fleet.images.into_inner(), elapsed)
+    Report::new(options, tally, elapsed)
 }
 
 impl Fleet<'_> {
     /// Returns the moment on the wall clock at which the fleet's clock shows `since`.
-    fn wall(&self, since: Duration) -> Instant {
+    fn wall_time(&self, since: Duration) -> Instant {
         let span = since
             .checked_div(self.options.speed.max(1))
             .unwrap_or(since);
@@ -156,16 +156,16 @@ impl Fleet<'_> {
     }
 
     /// Runs one module from its first check to its final state.
-    async fn live(&self, number: u32) {
+    async fn run_module(&self, number: u32) {
         let options = self.options;
-        let mut dice = Dice::of(options.seed, u64::from(number));
-        let client = options.mix.draw(&mut dice);
-        let first = dice.below(u64::try_from(options.interval.as_millis()).unwrap_or(u64::MAX));
-        let falls_back = dice.percent(options.fail);
-        let is_cut = dice.percent(options.cut);
+        let mut rng = Rng::for_item(options.seed, u64::from(number));
+        let client = options.mix.draw(&mut rng);
+        let first = rng.below(u64::try_from(options.interval.as_millis()).unwrap_or(u64::MAX));
+        let is_fallback = rng.chance(options.fail);
+        let is_cut = rng.chance(options.cut);
         let cut_after = match &options.expect {
-            Some(image) => dice.below(u64::try_from(image.len()).unwrap_or(u64::MAX)),
-            None => dice.below(30_000).saturating_add(1_500),
+            Some(image) => rng.below(u64::try_from(image.len()).unwrap_or(u64::MAX)),
+            None => rng.below(30_000).saturating_add(1_500),
         };
         let server = match client.transport() {
             Transport::Http => options.http.as_ref(),
@@ -175,42 +175,42 @@ impl Fleet<'_> {
             return;
         };
         let mut module = options.module.clone();
-        module.imei = counted_up(&options.module.imei, number);
-        let mut settings = self.settings(server, number, dice.throw());
+        module.imei = nth_imei(&options.module.imei, number);
+        let mut settings = self.settings(server, number, rng.next_u64());
         settings.cut_after = is_cut.then_some(cut_after);
-        let mut fate = Fate::Refused;
+        let mut state = FinalState::Refused;
         let mut at = Duration::from_millis(first);
         for _ in 0..options.rounds.max(1) {
-            Timer::at(self.wall(at)).await;
+            Timer::at(self.wall_time(at)).await;
             let played = self.attempt(client, &module, server, &settings).await;
-            settings.seed = dice.throw();
+            settings.seed = rng.next_u64();
             if played.was_cut {
                 settings.cut_after = None;
             }
-            let (next, goes_on) = self.judge(client, fate, falls_back, &played);
-            fate = next;
-            if fate == Fate::Updated && goes_on {
+            let (next, asks_again) = self.record(client, state, is_fallback, &played);
+            state = next;
+            if state == FinalState::Updated && asks_again {
                 module.version = options.module.to.clone().unwrap_or_default();
             }
-            if !goes_on {
+            if !asks_again {
                 break;
             }
             let has_updated = matches!(played.outcome, Outcome::Updated(_));
             let mut pause = match options.back_within {
                 Some(within) if has_updated => {
                     let most = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-                    Duration::from_millis(dice.below(most).saturating_add(1))
+                    Duration::from_millis(rng.below(most).saturating_add(1))
                 }
                 _ => options.interval,
             };
-            if let (true, true, Fate::FellBack, Some(to)) = (
+            if let (true, true, FinalState::FellBack, Some(to)) = (
                 options.fallback_after_report,
                 has_updated,
-                fate,
+                state,
                 &options.module.to,
             ) {
                 at = self.now().max(at).saturating_add(pause);
-                Timer::at(self.wall(at)).await;
+                Timer::at(self.wall_time(at)).await;
                 let reporting = Module {
                     version: to.clone(),
                     ..module.clone()
@@ -223,7 +223,7 @@ impl Fleet<'_> {
             at = self.now().max(at).saturating_add(pause);
         }
         let mut tally = self.tally.borrow_mut();
-        tally.count_fate(fate);
+        tally.count_state(state);
         (self.progress)(&tally.counts);
     }
 
@@ -233,17 +233,17 @@ impl Fleet<'_> {
         let here = to.is_some_and(|(_, address)| address.is_ipv4() && address.is_loopback());
         Settings {
             quiet: None,
-            idle: IDLE,
+            idle: MAX_IDLE,
             speed: options.speed,
             cap: self
-                .wall(options.duration)
+                .wall_time(options.duration)
                 .saturating_duration_since(Instant::now()),
             bandwidth: options.bandwidth,
             latency: options.latency,
             loss: options.loss,
             cut_after: None,
             seed,
-            keep: Keep {
+            record: RecordLimits {
                 exchanges: 1,
                 bytes: 1024,
             },
@@ -260,11 +260,11 @@ impl Fleet<'_> {
         server: &Endpoint,
         settings: &Settings,
     ) -> Played {
-        let _turn = match self.gate.try_acquire() {
-            Some(turn) => turn,
+        let _slot = match self.slots.try_acquire() {
+            Some(slot) => slot,
             None => {
-                self.tally.borrow_mut().hold_back();
-                self.gate.acquire().await
+                self.tally.borrow_mut().count_held_back();
+                self.slots.acquire().await
             }
         };
         let mut attempt = client.attempt(module, server);
@@ -272,80 +272,82 @@ impl Fleet<'_> {
     }
 
     /// Returns the state of the module after an attempt, and whether the module asks again.
-    fn judge(
+    fn record(
         &self,
         client: Client,
-        before: Fate,
-        falls_back: bool,
+        before: FinalState,
+        is_fallback: bool,
         played: &Played,
-    ) -> (Fate, bool) {
+    ) -> (FinalState, bool) {
         let mut tally = self.tally.borrow_mut();
         tally.count(played);
         match &played.outcome {
             Outcome::Updated(bytes) => {
-                self.widen(bytes.len());
-                if !self.images.borrow_mut().is_right(played, bytes) {
+                self.adapt_limit(bytes.len());
+                if !self.images.borrow_mut().is_correct(played, bytes) {
                     tally.counts.corrupt = tally.counts.corrupt.saturating_add(1);
                 }
                 let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
                 tally.counts.updates = tally.counts.updates.saturating_add(1);
-                if before == Fate::Updated {
-                    tally.waste(played.body);
-                    return (Fate::Loops, false);
+                if before == FinalState::Updated {
+                    tally.add_wasted(played.body);
+                    return (FinalState::Loops, false);
                 }
-                if falls_back {
-                    tally.waste(played.body);
-                    return (Fate::FellBack, true);
+                if is_fallback {
+                    tally.add_wasted(played.body);
+                    return (FinalState::FellBack, true);
                 }
-                tally.waste(played.body.saturating_sub(size));
+                tally.add_wasted(played.body.saturating_sub(size));
                 tally.times.push(self.now());
-                (Fate::Updated, self.options.module.to.is_some())
+                (FinalState::Updated, self.options.module.to.is_some())
             }
-            Outcome::NoUpdate(_) => self.refused(before),
-            Outcome::Failed(_) if diagnose::is_known_bug(client, played) => self.refused(before),
+            Outcome::NoUpdate(_) => self.after_refusal(before),
+            Outcome::Failed(_) if diagnose::is_known_bug(client, played) => {
+                self.after_refusal(before)
+            }
             Outcome::Failed(failure) => {
-                tally.waste(played.body);
+                tally.add_wasted(played.body);
                 let flashed = is_flashed(client, failure, played);
                 if flashed {
                     tally.counts.corrupt = tally.counts.corrupt.saturating_add(1);
                 }
                 tally.fail(client, failure, flashed);
                 match before {
-                    Fate::Updated | Fate::FellBack => (before, true),
-                    _ => (Fate::Failed, true),
+                    FinalState::Updated | FinalState::FellBack => (before, true),
+                    _ => (FinalState::Failed, true),
                 }
             }
         }
     }
 
-    fn refused(&self, before: Fate) -> (Fate, bool) {
+    fn after_refusal(&self, before: FinalState) -> (FinalState, bool) {
         match before {
             // The module has the new version, and was told that none is newer.
-            Fate::Updated => (Fate::Updated, false),
+            FinalState::Updated => (FinalState::Updated, false),
             // The server holds the update back from this module.
-            Fate::FellBack => (Fate::FellBack, false),
-            _ => (Fate::Refused, true),
+            FinalState::FellBack => (FinalState::FellBack, false),
+            _ => (FinalState::Refused, true),
         }
     }
 
     /// Adapts the number of concurrent attempts to the size of the images, once that is known.
-    fn widen(&self, size: usize) {
+    fn adapt_limit(&self, size: usize) {
         let mut images = self.images.borrow_mut();
         if images.size_known {
             return;
         }
         images.size_known = true;
-        let now = (MEMORY / GUESS).min(self.files);
+        let now = (MAX_MEMORY / ASSUMED_SIZE).min(self.files);
         // A buffer that grows by doubling occupies up to twice the size of its content.
         let each = size.saturating_mul(3) / 2;
-        let may = (MEMORY / each.max(4 << 10)).max(16).min(self.files);
+        let may = (MAX_MEMORY / each.max(4 << 10)).max(16).min(self.files);
         if may > now {
-            self.gate.add_permits(may.saturating_sub(now));
+            self.slots.add_permits(may.saturating_sub(now));
         } else {
             for _ in may..now {
                 // Attempts that are running are not interrupted.
-                if let Some(turn) = self.gate.try_acquire() {
-                    turn.forget();
+                if let Some(slot) = self.slots.try_acquire() {
+                    slot.forget();
                 }
             }
         }
@@ -375,13 +377,13 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn every_module_has_an_imei_and_an_address_of_its_own() {
+    fn every_module_has_its_own_imei_and_address() {
         let imeis: HashSet<String> = (0..100_000)
-            .map(|n| counted_up("862991440000000", n))
+            .map(|n| nth_imei("862991440000000", n))
             .collect();
         assert_eq!(imeis.len(), 100_000);
         assert!(imeis.iter().all(|imei| imei.len() == 15));
-        assert_eq!(counted_up("004999010640000", 7), "004999010640007");
+        assert_eq!(nth_imei("004999010640000", 7), "004999010640007");
         let addresses: HashSet<IpAddr> = (0..100_000).map(address_of).collect();
         assert_eq!(addresses.len(), 100_000);
         assert!(addresses.iter().all(IpAddr::is_loopback));

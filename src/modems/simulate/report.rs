@@ -1,6 +1,6 @@
 //! Counters of a simulation, and their report.
 
-use super::{Fate, Options};
+use super::{FinalState, Options};
 use crate::modems::driver::{Exchange, Played};
 use crate::modems::generations::Client;
 use crate::modems::{Failure, diagnose};
@@ -48,7 +48,7 @@ pub struct Counts {
 
 impl Counts {
     /// Returns the number of modules that have finished.
-    pub fn settled(&self) -> u32 {
+    pub fn finished(&self) -> u32 {
         self.updated
             .saturating_add(self.fell_back)
             .saturating_add(self.refused)
@@ -66,14 +66,14 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub fn count_fate(&mut self, fate: Fate) {
+    pub fn count_state(&mut self, state: FinalState) {
         let counts = &mut self.counts;
-        let count = match fate {
-            Fate::Updated => &mut counts.updated,
-            Fate::FellBack => &mut counts.fell_back,
-            Fate::Refused => &mut counts.refused,
-            Fate::Failed => &mut counts.failed,
-            Fate::Loops => &mut counts.looping,
+        let count = match state {
+            FinalState::Updated => &mut counts.updated,
+            FinalState::FellBack => &mut counts.fell_back,
+            FinalState::Refused => &mut counts.refused,
+            FinalState::Failed => &mut counts.failed,
+            FinalState::Loops => &mut counts.looping,
         };
         *count = count.saturating_add(1);
     }
@@ -86,11 +86,11 @@ impl Tally {
         counts.cut = counts.cut.saturating_add(u32::from(played.was_cut));
     }
 
-    pub fn hold_back(&mut self) {
+    pub fn count_held_back(&mut self) {
         self.counts.held_back = self.counts.held_back.saturating_add(1);
     }
 
-    pub fn waste(&mut self, bytes: u64) {
+    pub fn add_wasted(&mut self, bytes: u64) {
         self.counts.wasted = self.counts.wasted.saturating_add(bytes);
     }
 
@@ -101,9 +101,9 @@ impl Tally {
             Failure::FlashedGarbage(..) if !flashed => {
                 "takes what a cut left for the whole; its package check throws it away".to_owned()
             }
-            _ => without_numbers(&diagnose::words(failure)),
+            _ => without_numbers(&diagnose::describe(failure)),
         };
-        let family = client.word();
+        let family = client.slug();
         let family = family.split("-core-").next().unwrap_or_default();
         let cause = format!("{family}: {words}");
         if self.causes.len() < CAUSES || self.causes.contains_key(&cause) {
@@ -148,7 +148,7 @@ impl Images {
     }
 
     /// Whether the content of this image is right.
-    pub fn is_right(&mut self, played: &Played, bytes: &[u8]) -> bool {
+    pub fn is_correct(&mut self, played: &Played, bytes: &[u8]) -> bool {
         if let Some(expected) = &self.expect {
             return expected == bytes;
         }
@@ -178,19 +178,14 @@ pub struct Report {
     /// Times until half, 95 % and all of the updated modules were updated, on the fleet's clock.
     pub times: Option<[Duration; 3]>,
     /// Duration on the fleet's clock and on the wall clock.
-    pub took: (Duration, Duration),
+    pub durations: (Duration, Duration),
     /// Causes of failures, and how often each occurred.
     pub causes: Vec<(String, u32)>,
     seed: u64,
 }
 
 impl Report {
-    pub(super) fn new(
-        options: &Options,
-        mut tally: Tally,
-        _images: Images,
-        elapsed: Duration,
-    ) -> Report {
+    pub(super) fn new(options: &Options, mut tally: Tally, elapsed: Duration) -> Report {
         tally.times.sort_unstable();
         let count = tally.times.len();
         let at = |percent: usize| {
@@ -210,14 +205,14 @@ impl Report {
             devices: options.devices,
             counts: tally.counts,
             times,
-            took: (elapsed.saturating_mul(options.speed.max(1)), elapsed),
+            durations: (elapsed.saturating_mul(options.speed.max(1)), elapsed),
             causes,
             seed: options.seed,
         }
     }
 
     fn unfinished(&self) -> u32 {
-        self.devices.saturating_sub(self.counts.settled())
+        self.devices.saturating_sub(self.counts.finished())
     }
 
     /// Whether the result is good: no corrupt image, no server error, and no module that failed,
@@ -272,7 +267,7 @@ impl Report {
                 ),
             );
         }
-        let (fleet, wall) = self.took;
+        let (fleet, wall) = self.durations;
         line(
             "took",
             match fleet == wall {
@@ -332,8 +327,8 @@ impl Report {
             "seconds_to_50": seconds(0),
             "seconds_to_95": seconds(1),
             "seconds_to_100": seconds(2),
-            "seconds": self.took.0.as_secs_f64(),
-            "wall_seconds": self.took.1.as_secs_f64(),
+            "seconds": self.durations.0.as_secs_f64(),
+            "wall_seconds": self.durations.1.as_secs_f64(),
         })
     }
 }
@@ -360,7 +355,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_is_one_whatever_its_numbers() {
+    fn causes_that_differ_only_in_numbers_are_one() {
         assert_eq!(
             without_numbers("result 4 (code -9): 1234"),
             "result N (code -N): N"

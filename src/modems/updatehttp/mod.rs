@@ -9,8 +9,8 @@
 //!
 //! Where docs/protocol.md says nothing, the emulation assumes the strict reading \[I\]: silence
 //! after the request is treated like a missing `Content-Length`. The client has no time-out of its
-//! own for a download that makes no progress: the emulation waits for [`WATCHED`] and calls that
-//! hung.
+//! own for a download that makes no progress: the emulation waits for [`STALL_LIMIT`] and calls
+//! that hung.
 
 use super::{Action, Attempt, Endpoint, Event, Failure, Identity, Outcome, lua};
 use std::time::Duration;
@@ -22,16 +22,16 @@ const PAUSE: Duration = Duration::from_secs(10);
 const TRIES: u32 = 5;
 
 /// Time without progress after which the emulation calls a download hung.
-pub const WATCHED: Duration = Duration::from_secs(60);
+pub const STALL_LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Idle,
     Connecting,
     /// Waits to connect again, after a failed connection or an unusable head.
-    Resting,
+    Pausing,
     /// The request has been sent.
-    Asked,
+    Requested,
     /// The head was usable. Contains the stated length, and the number of body bytes received.
     Receiving {
         length: u64,
@@ -59,9 +59,9 @@ pub struct UpdateHttp {
     begun: Duration,
     deadline: Option<Duration>,
     /// Number of consecutive failed connections.
-    refused: u32,
+    failed_connects: u32,
     /// Number of requests without a usable reply.
-    fruitless: u32,
+    failed_requests: u32,
     /// Reason why the last reply was not usable.
     why: Option<Unusable>,
     /// Received part of the head.
@@ -93,8 +93,8 @@ impl UpdateHttp {
             stage: Stage::Idle,
             begun: Duration::ZERO,
             deadline: None,
-            refused: 0,
-            fruitless: 0,
+            failed_connects: 0,
+            failed_requests: 0,
             why: None,
             head: Vec::new(),
             image: Vec::new(),
@@ -132,7 +132,7 @@ impl UpdateHttp {
     }
 
     /// Handles a part of the head: the reply is parsed when its blank line has been received.
-    fn answered(&mut self, now: Duration, data: &[u8]) -> Vec<Action> {
+    fn take_head(&mut self, now: Duration, data: &[u8]) -> Vec<Action> {
         self.head.extend_from_slice(data);
         let Some(end) = lua::find(&self.head, b"\r\n\r\n", 0) else {
             return vec![self.wait(now, PAUSE)];
@@ -150,17 +150,17 @@ impl UpdateHttp {
                 self.image = body.unwrap_or_default().to_vec();
                 let got = u64::try_from(self.image.len()).unwrap_or(u64::MAX);
                 self.stage = Stage::Receiving { length, got };
-                return vec![self.wait(now, WATCHED)];
+                return vec![self.wait(now, STALL_LIMIT)];
             }
         };
         self.why = Some(why);
-        self.stage = Stage::Resting;
-        self.fruitless = self.fruitless.saturating_add(1);
+        self.stage = Stage::Pausing;
+        self.failed_requests = self.failed_requests.saturating_add(1);
         vec![self.wait(now, PAUSE)]
     }
 
     /// Ends the attempt after an unusable head.
-    fn unusable(&mut self, why: Unusable, how: &str) -> Vec<Action> {
+    fn end_unusable(&mut self, why: Unusable, how: &str) -> Vec<Action> {
         match why {
             Unusable::Empty => {
                 self.finish(Outcome::NoUpdate(format!("{how}: Content-Length is 0")))
@@ -197,7 +197,7 @@ impl UpdateHttp {
     }
 
     /// Handles every recv after the first of the body: only here the client checks for the end.
-    fn more(&mut self, now: Duration, length: u64, got: u64, data: &[u8]) -> Vec<Action> {
+    fn take_body(&mut self, now: Duration, length: u64, got: u64, data: &[u8]) -> Vec<Action> {
         if got > length {
             // The sizes can never become equal again. The time-out that has started continues.
             return Vec::new();
@@ -206,7 +206,7 @@ impl UpdateHttp {
         let got = got.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
         if got != length {
             self.stage = Stage::Receiving { length, got };
-            return vec![self.wait(now, WATCHED)];
+            return vec![self.wait(now, STALL_LIMIT)];
         }
         let image = std::mem::take(&mut self.image);
         if lua::is_text(&image) {
@@ -217,7 +217,7 @@ impl UpdateHttp {
     }
 
     /// Returns what the client waits for in a download.
-    fn missing(length: u64, got: u64) -> String {
+    fn awaited(length: u64, got: u64) -> String {
         if got == length {
             format!(
                 "a second recv (all {length} bytes came in one with the head, where it does not look \
@@ -230,20 +230,20 @@ impl UpdateHttp {
         }
     }
 
-    fn woken(&mut self, now: Duration) -> Vec<Action> {
+    fn on_wake(&mut self, now: Duration) -> Vec<Action> {
         if self.deadline.is_none_or(|deadline| now < deadline) {
             return Vec::new();
         }
         let after = now.saturating_sub(self.begun);
         match self.stage {
-            Stage::Resting if self.fruitless >= TRIES => {
+            Stage::Pausing if self.failed_requests >= TRIES => {
                 let why = self.why.unwrap_or(Unusable::NoLength);
-                self.unusable(why, &format!("asked {TRIES} times"))
+                self.end_unusable(why, &format!("asked {TRIES} times"))
             }
-            Stage::Resting => self.connect(),
-            Stage::Asked => {
-                self.fruitless = self.fruitless.saturating_add(1);
-                if self.fruitless >= TRIES {
+            Stage::Pausing => self.connect(),
+            Stage::Requested => {
+                self.failed_requests = self.failed_requests.saturating_add(1);
+                if self.failed_requests >= TRIES {
                     return self.fail(Failure::Hung {
                         after,
                         waiting_for: "an answer to its request".into(),
@@ -253,7 +253,7 @@ impl UpdateHttp {
             }
             Stage::Receiving { length, got } => self.fail(Failure::Hung {
                 after,
-                waiting_for: UpdateHttp::missing(length, got),
+                waiting_for: UpdateHttp::awaited(length, got),
             }),
             Stage::Idle | Stage::Connecting | Stage::Over => Vec::new(),
         }
@@ -268,23 +268,23 @@ impl Attempt for UpdateHttp {
                 self.connect()
             }
             (Event::Connected, Stage::Connecting) => {
-                self.refused = 0;
-                self.stage = Stage::Asked;
+                self.failed_connects = 0;
+                self.stage = Stage::Requested;
                 vec![Action::Send(self.request.clone()), self.wait(now, PAUSE)]
             }
             (Event::ConnectFailed, Stage::Connecting) => {
-                self.refused = self.refused.saturating_add(1);
-                if self.refused >= TRIES {
+                self.failed_connects = self.failed_connects.saturating_add(1);
+                if self.failed_connects >= TRIES {
                     return self.fail(Failure::GaveUp(format!("could not connect, {TRIES} times")));
                 }
-                self.stage = Stage::Resting;
+                self.stage = Stage::Pausing;
                 vec![self.wait(now, PAUSE)]
             }
-            (Event::Received(data), Stage::Asked) => self.answered(now, data),
+            (Event::Received(data), Stage::Requested) => self.take_head(now, data),
             (Event::Received(data), Stage::Receiving { length, got }) => {
-                self.more(now, length, got, data)
+                self.take_body(now, length, got, data)
             }
-            (Event::Closed | Event::Reset, Stage::Asked) => {
+            (Event::Closed | Event::Reset, Stage::Requested) => {
                 self.fail(Failure::GaveUp(if self.head.is_empty() {
                     "the server closed the connection without an answer".into()
                 } else {
@@ -292,17 +292,17 @@ impl Attempt for UpdateHttp {
                 }))
             }
             // After an unusable head the client does not retry.
-            (Event::Closed | Event::Reset, Stage::Resting) => match self.why {
-                Some(why) => self.unusable(why, "the server closed the connection"),
+            (Event::Closed | Event::Reset, Stage::Pausing) => match self.why {
+                Some(why) => self.end_unusable(why, "the server closed the connection"),
                 None => Vec::new(),
             },
             (Event::Closed | Event::Reset, Stage::Receiving { length, got }) => {
                 self.fail(Failure::GaveUp(format!(
                     "the server closed the connection while it waited for {}",
-                    UpdateHttp::missing(length, got)
+                    UpdateHttp::awaited(length, got)
                 )))
             }
-            (Event::Wake, _) => self.woken(now),
+            (Event::Wake, _) => self.on_wake(now),
             _ => Vec::new(),
         }
     }

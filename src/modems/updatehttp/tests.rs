@@ -1,5 +1,5 @@
 use super::super::lua::playback::{
-    Played, Then, endpoint, identity, image, play, play_with, verdict,
+    Played, ServerAction, endpoint, identity, image, play, play_with, verdict,
 };
 use super::*;
 use std::time::Duration;
@@ -12,17 +12,17 @@ fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-fn recv(bytes: impl Into<Vec<u8>>) -> Then {
-    Then::Recv(bytes.into())
+fn recv(bytes: impl Into<Vec<u8>>) -> ServerAction {
+    ServerAction::Recv(bytes.into())
 }
 
 /// Plays a client against a server that causes the same events on every connection.
-fn played(happens: &[Then]) -> Played {
+fn played(happens: &[ServerAction]) -> Played {
     play(&mut client(), |_| happens.to_vec())
 }
 
 #[test]
-fn the_request_is_that_of_the_vendor() {
+fn the_request_has_the_form_of_the_vendor() {
     let played = played(&[recv("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")]);
     assert_eq!(
         played.requests[0].text(),
@@ -35,13 +35,13 @@ fn the_request_is_that_of_the_vendor() {
 }
 
 #[test]
-fn a_file_in_several_recvs_is_taken_and_the_connection_closed_by_the_client() {
+fn a_file_in_several_recvs_is_accepted_and_the_client_closes() {
     let file = image(5000);
     let mut first = b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n".to_vec();
     first.extend(&file[..1000]);
     let played = played(&[
         recv(first),
-        Then::Wait(seconds(3)),
+        ServerAction::Wait(seconds(3)),
         recv(&file[1000..4999]),
         recv(&file[4999..]),
     ]);
@@ -50,19 +50,20 @@ fn a_file_in_several_recvs_is_taken_and_the_connection_closed_by_the_client() {
 }
 
 #[test]
-fn what_bad_servers_do_to_it() {
+fn each_fault_of_a_server_has_its_outcome() {
     let body = String::from_utf8(vec![b'\x01'; 300]).unwrap();
     let ok = |head: &str| {
         vec![
             recv(format!("{head}\r\n\r\n{}", &body[..100])),
             recv(&body[100..]),
-            Then::Close,
+            ServerAction::Close,
         ]
     };
-    let refusal = |head: &str, json: &str| vec![recv(format!("{head}\r\n\r\n{json}")), Then::Close];
+    let refusal =
+        |head: &str, json: &str| vec![recv(format!("{head}\r\n\r\n{json}")), ServerAction::Close];
     let long = format!("{{\"msg\":\"{}\"}}", "x".repeat(201));
     // Columns: rule; events on each connection; verdict; number of connections; seconds.
-    let rows: Vec<(&str, Vec<Then>, &str, usize, u64)> = vec![
+    let rows: Vec<(&str, Vec<ServerAction>, &str, usize, u64)> = vec![
         (
             "2a: as it should be",
             ok("HTTP/1.1 200 OK\r\nContent-Length: 300"),
@@ -163,7 +164,7 @@ fn what_bad_servers_do_to_it() {
                 recv("HTTP/1.1 200 OK\r\nServer: x\r\n"),
                 recv("Content-Length: 300\r\n\r\n"),
                 recv(body.clone()),
-                Then::Close,
+                ServerAction::Close,
             ],
             "updated",
             1,
@@ -174,7 +175,7 @@ fn what_bad_servers_do_to_it() {
             vec![
                 recv("HTTP/1.1 200 OK\r\nServer: x\r\n"),
                 recv(format!("Content-Length: 300\r\n\r\n{body}")),
-                Then::Close,
+                ServerAction::Close,
             ],
             "gave up",
             1,
@@ -182,7 +183,7 @@ fn what_bad_servers_do_to_it() {
         ),
         (
             "9g: closed before the blank line",
-            vec![recv("HTTP/1.1 200 OK\r\nContent-Le"), Then::Close],
+            vec![recv("HTTP/1.1 200 OK\r\nContent-Le"), ServerAction::Close],
             "gave up",
             1,
             0,
@@ -193,8 +194,8 @@ fn what_bad_servers_do_to_it() {
                 recv(format!(
                     "HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n{body}"
                 )),
-                Then::Wait(seconds(20)),
-                Then::Close,
+                ServerAction::Wait(seconds(20)),
+                ServerAction::Close,
             ],
             "gave up",
             1,
@@ -225,7 +226,7 @@ fn what_bad_servers_do_to_it() {
                 recv("HTTP/1.1 200 OK\r\nContent-Length: 299\r\n\r\n"),
                 recv(body.clone()),
                 recv("x"),
-                Then::Close,
+                ServerAction::Close,
             ],
             "gave up",
             1,
@@ -236,7 +237,7 @@ fn what_bad_servers_do_to_it() {
             vec![
                 recv("HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n"),
                 recv(&body[..299]),
-                Then::Close,
+                ServerAction::Close,
             ],
             "gave up",
             1,
@@ -246,7 +247,7 @@ fn what_bad_servers_do_to_it() {
             "2a: reset before complete",
             vec![
                 recv("HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n"),
-                Then::Reset,
+                ServerAction::Reset,
             ],
             "gave up",
             1,
@@ -254,7 +255,7 @@ fn what_bad_servers_do_to_it() {
         ),
         (
             "2a: close without an answer",
-            vec![Then::Close],
+            vec![ServerAction::Close],
             "gave up",
             1,
             0,
@@ -355,16 +356,16 @@ fn what_bad_servers_do_to_it() {
 }
 
 #[test]
-fn a_head_that_comes_byte_by_byte_is_gathered() {
+fn a_head_that_arrives_byte_by_byte_is_collected() {
     let file = image(300);
     let head = b"HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n";
-    let mut happens: Vec<Then> = head.iter().map(|byte| recv([*byte])).collect();
+    let mut happens: Vec<ServerAction> = head.iter().map(|byte| recv([*byte])).collect();
     happens.push(recv(file.clone()));
     assert_eq!(played(&happens).outcome, Outcome::Updated(file));
 }
 
 #[test]
-fn a_server_that_mends_itself_is_taken_at_a_later_try() {
+fn a_server_that_recovers_is_accepted_at_a_later_try() {
     let file = image(300);
     let played = play(&mut client(), |request| match request.connection {
         0..=3 => vec![recv("HTTP/1.1 200 OK\r\n\r\n")],
@@ -389,7 +390,7 @@ fn a_connection_that_cannot_be_made_is_tried_five_times() {
 fn the_hint_of_a_file_in_one_recv_names_the_second_recv() {
     let played = played(&[
         recv("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"),
-        Then::Close,
+        ServerAction::Close,
     ]);
     let Outcome::Failed(Failure::GaveUp(why)) = played.outcome else {
         panic!("{played:?}");
@@ -399,11 +400,11 @@ fn the_hint_of_a_file_in_one_recv_names_the_second_recv() {
 
 proptest::proptest! {
     #[test]
-    fn nothing_that_a_server_sends_makes_it_panic(
+    fn no_reply_makes_the_client_panic(
         head in "(HTTP/1.[01] )?[0-9]{0,3}[ \r\n]{0,3}(Content-Length: [0-9]{0,20}\r\n)?(\r\n)?",
         body in "(\"msg\":)?[ \"\\\\u0-9a-f]{0,30}",
     ) {
         let first = format!("{head}{body}x");
-        played(&[recv(first), recv(body + "x"), Then::Close]);
+        played(&[recv(first), recv(body + "x"), ServerAction::Close]);
     }
 }

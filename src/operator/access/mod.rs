@@ -44,7 +44,7 @@ pub enum Denied {
     /// `Host` is missing or not a host.
     BadHost,
     /// `Host` does not name this server.
-    NotOurs,
+    UnknownHost,
     /// A page of another site sends the request through a browser.
     OtherSite,
     /// The request has no token.
@@ -60,7 +60,7 @@ impl Denied {
     pub fn response(self) -> Response {
         let (status, sentence, challenge) = match self {
             Denied::BadHost => (StatusCode::BadRequest, "Host is missing or no host", ""),
-            Denied::NotOurs => (
+            Denied::UnknownHost => (
                 StatusCode::MisdirectedRequest,
                 "this host is not answered to: name it with --operator-host if it is yours",
                 "",
@@ -191,13 +191,13 @@ impl Access {
     }
 
     /// Decides whether a request is allowed. Returns the name of the request's token; empty if the request needs none.
-    pub fn judge(
+    pub fn authorise(
         &self,
         permission: Permission,
         credentials: &Credentials<'_>,
     ) -> Result<Rc<str>, Denied> {
         let host = Authority::parse(credentials.host).ok_or(Denied::BadHost)?;
-        self.kind_of(&host).ok_or(Denied::NotOurs)?;
+        self.kind_of(&host).ok_or(Denied::UnknownHost)?;
         if permission == Permission::Public {
             return Ok("".into());
         }
@@ -215,8 +215,8 @@ impl Access {
             .iter()
             .chain(named.iter())
             .fold(None, |found, known| {
-                let is_it = is_same(&known.hash, &token);
-                found.or(is_it.then_some(known))
+                let matches = is_same(&known.hash, &token);
+                found.or(matches.then_some(known))
             });
         match found {
             None => Err(Denied::WrongToken),

@@ -19,8 +19,8 @@ fn public() -> Access {
 }
 
 /// Returns the decision without the name of the token.
-fn judged(access: &Access, permission: Permission, of: &Credentials<'_>) -> Result<(), Denied> {
-    access.judge(permission, of).map(drop)
+fn authorised(access: &Access, permission: Permission, of: &Credentials<'_>) -> Result<(), Denied> {
+    access.authorise(permission, of).map(drop)
 }
 
 fn at(host: &str) -> Credentials<'_> {
@@ -38,7 +38,7 @@ fn with_token(host: &str) -> Credentials<'_> {
 }
 
 #[test]
-fn hosts_are_ours_or_not() {
+fn only_hosts_that_name_this_server_are_accepted() {
     for (host, access, read) in [
         ("127.0.0.1:8081", local(), Err(Denied::NoToken)),
         ("127.0.0.1", local(), Err(Denied::NoToken)),
@@ -47,16 +47,16 @@ fn hosts_are_ours_or_not() {
         ("LocalHost", local(), Err(Denied::NoToken)),
         ("[::1]:8081", local(), Err(Denied::NoToken)),
         ("[::1]", local(), Err(Denied::NoToken)),
-        ("localhost:8080", local(), Err(Denied::NotOurs)),
-        ("localhost.:8081", local(), Err(Denied::NotOurs)),
-        ("localhost.evil.example", local(), Err(Denied::NotOurs)),
-        ("evil.example:8081", local(), Err(Denied::NotOurs)),
-        ("192.168.1.1:8081", local(), Err(Denied::NotOurs)),
+        ("localhost:8080", local(), Err(Denied::UnknownHost)),
+        ("localhost.:8081", local(), Err(Denied::UnknownHost)),
+        ("localhost.evil.example", local(), Err(Denied::UnknownHost)),
+        ("evil.example:8081", local(), Err(Denied::UnknownHost)),
+        ("192.168.1.1:8081", local(), Err(Denied::UnknownHost)),
         ("ota.example.com", local(), Err(Denied::NoToken)),
         ("OTA.example.com:443", local(), Err(Denied::NoToken)),
         ("192.168.1.1:8081", public(), Err(Denied::NoToken)),
         ("localhost:8081", public(), Err(Denied::NoToken)),
-        ("router.lan:8081", public(), Err(Denied::NotOurs)),
+        ("router.lan:8081", public(), Err(Denied::UnknownHost)),
         ("", local(), Err(Denied::BadHost)),
         ("evil/x?", local(), Err(Denied::BadHost)),
         ("user@localhost", local(), Err(Denied::BadHost)),
@@ -69,12 +69,12 @@ fn hosts_are_ours_or_not() {
         ("a b", local(), Err(Denied::BadHost)),
         ("a,b", local(), Err(Denied::BadHost)),
     ] {
-        assert_eq!(judged(&access, Read, &at(host)), read, "{host}");
+        assert_eq!(authorised(&access, Read, &at(host)), read, "{host}");
     }
 }
 
 #[test]
-fn all_but_the_page_needs_a_token_and_changes_need_the_operators() {
+fn everything_but_the_page_needs_a_token_and_changes_the_operator_token() {
     let reading = |host| Credentials {
         authorization: Some("Bearer fedcba9876543210"),
         ..at(host)
@@ -87,7 +87,7 @@ fn all_but_the_page_needs_a_token_and_changes_need_the_operators() {
         (Public, at("localhost"), Ok(())),
         (Public, at("ota.example.com"), Ok(())),
         (Public, wrong("localhost"), Ok(())),
-        (Public, at("evil.example"), Err(Denied::NotOurs)),
+        (Public, at("evil.example"), Err(Denied::UnknownHost)),
         (Read, at("localhost"), Err(Denied::NoToken)),
         (Read, wrong("localhost"), Err(Denied::WrongToken)),
         (Read, reading("localhost"), Ok(())),
@@ -99,22 +99,22 @@ fn all_but_the_page_needs_a_token_and_changes_need_the_operators() {
         (Write, reading("localhost"), Err(Denied::ReadOnly)),
         (Write, with_token("localhost"), Ok(())),
         (Write, with_token("ota.example.com"), Ok(())),
-        (Write, with_token("evil.example"), Err(Denied::NotOurs)),
-        (Read, reading("evil.example"), Err(Denied::NotOurs)),
+        (Write, with_token("evil.example"), Err(Denied::UnknownHost)),
+        (Read, reading("evil.example"), Err(Denied::UnknownHost)),
     ] {
-        let judged = judged(&local(), permission, &credentials);
-        assert_eq!(judged, answer, "{permission:?} {credentials:?}");
+        let authorised = authorised(&local(), permission, &credentials);
+        assert_eq!(authorised, answer, "{permission:?} {credentials:?}");
     }
     // Without a read token, an empty token matches nothing.
     let empty = Credentials {
         authorization: Some("Bearer "),
         ..at("localhost:8081")
     };
-    assert_eq!(judged(&public(), Read, &empty), Err(Denied::WrongToken));
+    assert_eq!(authorised(&public(), Read, &empty), Err(Denied::WrongToken));
 }
 
 #[test]
-fn only_our_own_page_may_ask_through_a_browser() {
+fn only_the_servers_own_page_may_send_requests_through_a_browser() {
     let from = |host, origin, site| Credentials {
         origin,
         site,
@@ -169,16 +169,19 @@ fn only_our_own_page_may_ask_through_a_browser() {
         ("localhost:8081", None, Some("cross-site"), theirs),
     ] {
         for permission in [Read, Write] {
-            let judged = judged(&local(), permission, &from(host, origin, site));
-            assert_eq!(judged, answer, "{permission:?} {host} {origin:?} {site:?}");
+            let authorised = authorised(&local(), permission, &from(host, origin, site));
+            assert_eq!(
+                authorised, answer,
+                "{permission:?} {host} {origin:?} {site:?}"
+            );
         }
-        let page = judged(&local(), Public, &from(host, origin, site));
+        let page = authorised(&local(), Public, &from(host, origin, site));
         assert_eq!(page, Ok(()), "a link from elsewhere leads to the page");
     }
 }
 
 #[test]
-fn a_token_is_known_by_all_of_it() {
+fn a_token_must_match_completely() {
     let access = local();
     for (said, known) in [
         ("Bearer 0123456789abcdef", true),
@@ -197,8 +200,8 @@ fn a_token_is_known_by_all_of_it() {
             authorization: Some(said),
             ..at("localhost")
         };
-        let judged = access.judge(Write, &credentials);
-        assert_eq!(judged.is_ok(), known, "{said:?}");
+        let authorised = access.authorise(Write, &credentials);
+        assert_eq!(authorised.is_ok(), known, "{said:?}");
     }
 }
 
@@ -231,7 +234,7 @@ fn each_token_has_its_name_and_a_reader_changes_nothing() {
             ..at("localhost")
         };
         access
-            .judge(permission, &credentials)
+            .authorise(permission, &credentials)
             .map(|name| name.to_string())
     };
     let (alice, bob) = ("token-of-alice", "token-of-bob");

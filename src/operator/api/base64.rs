@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_examples_of_the_rfc_are_read() {
+    fn the_examples_of_the_rfc_are_decoded() {
         for (text, bytes) in [
             ("", ""),
             ("Zg==", "f"),

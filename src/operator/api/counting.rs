@@ -110,7 +110,7 @@ async fn each_result_in<'c, T>(
                     let log = FactLog::default();
                     let facts = fleet.known_for_operator(&check, now);
                     let result = decide(&check, facts, &log);
-                    if let Some(result) = known.learn(&device, &check, log, result) {
+                    if let Some(result) = known.store(&device, &check, log, result) {
                         count(&result, 1);
                     }
                 });
@@ -177,7 +177,7 @@ impl<'c, T> KnownResults<'c, T> {
     }
 
     /// Stores the result for a device. Returns the result if there is no room.
-    fn learn(
+    fn store(
         &mut self,
         device: &ProjectDevice<'_>,
         check: &Check<'_>,
@@ -252,7 +252,7 @@ impl Reasons {
     }
 
     /// Returns the reasons for the API.
-    pub fn shown(&self) -> Value {
+    pub fn json(&self) -> Value {
         let reasons = self.by_devices().into_iter();
         reasons
             .map(|(reason, refused)| json!({"reason": reason, "devices": refused.devices}))
@@ -387,7 +387,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn devices_that_are_decided_about_together_get_what_each_gets_alone(
+        fn devices_decided_together_get_the_same_as_one_by_one(
             rules in [0..RULES.len(), 0..RULES.len(), 0..RULES.len()],
             later in [0..RULES.len(), 0..RULES.len(), 0..RULES.len()],
             devices in proptest::collection::vec((0u64..24, 0..VERSIONS.len(), 0..NAMES.len(), 0u32..7), 1..60),
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_beyond_those_that_are_told_apart_are_counted_together() {
+    fn reasons_above_the_limit_are_counted_together() {
         let mut reasons = Reasons::default();
         let rules: Vec<String> = (0..REASONS + 5).map(|n| format!("rule {n:02}")).collect();
         for (devices, rule) in rules.iter().enumerate() {

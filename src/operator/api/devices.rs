@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_page_is_read_as_it_was_said() {
+    fn the_end_of_a_page_is_parsed_as_it_was_written() {
         let mut key = DevicePlace::default().0;
         for (text, again) in [("-5", "-5"), ("8a-0", "8a-0"), ("80-7", "8-7")] {
             assert_eq!(place_text(place_of(text).unwrap()), again);

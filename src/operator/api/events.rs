@@ -143,7 +143,7 @@ mod tests {
     use serde_json::Value;
 
     #[test]
-    fn an_event_is_two_lines_whatever_a_module_says() {
+    fn an_event_is_two_lines_whatever_a_module_sends() {
         let event = Event::Check {
             unix: 1_795_420_800,
             proto: "http",

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_explained_is_a_sentence() {
+    fn a_check_that_cannot_be_explained_gives_a_sentence() {
         for (value, part) in [
             (json!({}), "what shall be explained"),
             (json!({"request": 5}), "request must be a text"),

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_that_has_the_page_gets_no_second_one() {
+    fn a_browser_with_the_current_page_gets_no_second_copy() {
         let first = file("", None, None).unwrap();
         assert_eq!(first.status, StatusCode::Ok);
         let (_, tag) = first
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_packed_goes_to_whoever_takes_it() {
+    fn gzip_is_sent_only_if_accepted() {
         for takes in [
             None,
             Some("gzip, deflate, br"),

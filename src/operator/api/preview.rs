@@ -38,11 +38,11 @@ pub(super) async fn post(context: &OperatorContext, body: &mut RequestBody<'_>) 
         Some(then) => {
             let counts = count(context, &proposal, (&now, then)).await;
             let project = now.project(&proposal.project);
-            counts.shown(project.map_or(&[], |project| &project.releases))
+            counts.json(project.map_or(&[], |project| &project.releases))
         }
         None => Value::Null,
     };
-    let edits = proposal.edits.iter().map(ProposedEdit::shown);
+    let edits = proposal.edits.iter().map(ProposedEdit::json);
     Ok(Response::json(&json!({
         "project": proposal.project,
         "edits": edits.collect::<Value>(),
@@ -186,7 +186,7 @@ impl ProposedEdit {
         Ok(proposed)
     }
 
-    fn shown(&self) -> Value {
+    fn json(&self) -> Value {
         let errors = self.errors.iter();
         json!({
             "version": &*self.version_text,
@@ -264,19 +264,19 @@ async fn count<'c>(
             Some(running) => standing(running, edit.version, check.first_field()) == Standing::Same,
             None => *check.version == *edit.version_text,
         };
-        DecidedTwice {
+        VerdictPair {
             before: before.decide(check, known, log),
             after: after.decide(check, known, log),
             runs: proposal.edits.iter().map(runs).collect(),
         }
     };
-    let count = |decided: &DecidedTwice<'_>, devices| counts.add(decided, devices);
+    let count = |decided: &VerdictPair<'_>, devices| counts.add(decided, devices);
     each_result(context, now, project, decide_twice, count).await;
     counts
 }
 
 /// The decisions on a device, before and after the edits.
-struct DecidedTwice<'c> {
+struct VerdictPair<'c> {
     before: Verdict<'c>,
     after: Verdict<'c>,
     /// Whether the device runs the release, for each edit.
@@ -285,8 +285,8 @@ struct DecidedTwice<'c> {
 
 impl Counts {
     /// Counts devices with this result.
-    fn add(&mut self, decided: &DecidedTwice<'_>, devices: usize) {
-        let DecidedTwice {
+    fn add(&mut self, decided: &VerdictPair<'_>, devices: usize) {
+        let VerdictPair {
             before,
             after,
             runs,
@@ -317,7 +317,7 @@ impl Counts {
     }
 
     /// Returns the counts for the API. `releases`: all releases of the project, in their order.
-    fn shown(&self, releases: &[Release]) -> Value {
+    fn json(&self, releases: &[Release]) -> Value {
         let edited = |version: &str| self.running.iter().any(|edit| *edit.version == *version);
         let shown = releases.iter().filter_map(|release| {
             let version = &*release.version_text;
@@ -331,15 +331,15 @@ impl Counts {
             "devices": self.devices,
             "changed": self.changed,
             "releases": shown.collect::<Value>(),
-            "others": self.others.shown(),
-            "running": self.running.iter().map(Running::shown).collect::<Value>(),
+            "others": self.others.json(),
+            "running": self.running.iter().map(Running::json).collect::<Value>(),
             "at": {"before": at_before, "after": at_after},
         })
     }
 }
 
 impl Running {
-    fn shown(&self) -> Value {
+    fn json(&self) -> Value {
         let offered = self.offered.iter();
         json!({
             "version": &*self.version,
@@ -347,7 +347,7 @@ impl Running {
             "offered": offered
                 .map(|(version, devices)| json!({"version": version, "devices": devices}))
                 .collect::<Value>(),
-            "others": self.others.shown(),
+            "others": self.others.json(),
         })
     }
 }

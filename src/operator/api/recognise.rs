@@ -39,7 +39,7 @@ pub(super) async fn post(context: &OperatorContext, body: &mut RequestBody<'_>) 
         content: None,
     };
     let mut warnings = Vec::new();
-    let mut bill = UpdateBill::default();
+    let mut counts = OfferCounts::default();
     let mut newest = None;
     if let Ok(place) = &place {
         let project = catalog.project(place.project);
@@ -55,8 +55,8 @@ pub(super) async fn post(context: &OperatorContext, body: &mut RequestBody<'_>) 
             problem = catalog.may_come(candidate, &rules).err();
             warnings = catalog.doubts(candidate);
             if let Ok(with_file) = catalog.with(candidate, size, rules) {
-                bill = UpdateBill::of(context, &with_file, place, path).await;
-                warnings.extend(bill.doubt());
+                counts = OfferCounts::of(context, &with_file, place, path).await;
+                warnings.extend(counts.warning());
             }
         }
         let release = catalog.release_at(place);
@@ -81,10 +81,10 @@ pub(super) async fn post(context: &OperatorContext, body: &mut RequestBody<'_>) 
         "problem": problem,
         "warnings": warnings,
         "bill": {
-            "devices": bill.offered,
-            "bytes": size.saturating_mul(bill.offered as u64),
-            "of": bill.all,
-            "others": bill.others.shown(),
+            "devices": counts.offered,
+            "bytes": size.saturating_mul(counts.offered as u64),
+            "of": counts.all,
+            "others": counts.others.json(),
         },
         "newest": newest,
     })))
@@ -100,7 +100,7 @@ fn parse(body: &Map<String, Value>) -> Option<(&str, u64, Vec<u8>)> {
 
 /// The number of devices that would be offered a file, by the decision on the check of each.
 #[derive(Default)]
-struct UpdateBill {
+struct OfferCounts {
     /// Number of devices of the project that would be offered the file.
     offered: usize,
     /// Number of devices of the project.
@@ -109,21 +109,21 @@ struct UpdateBill {
     others: Reasons,
 }
 
-impl UpdateBill {
+impl OfferCounts {
     /// Decides for each recorded device of the project. `catalog`: the catalogue with the file.
     async fn of<'c>(
         context: &OperatorContext,
         catalog: &'c Catalog,
         place: &FirmwarePath<'_>,
         path: &str,
-    ) -> UpdateBill {
-        let mut bill = UpdateBill::default();
+    ) -> OfferCounts {
+        let mut counts = OfferCounts::default();
         let now = Circumstances::new(context, catalog, unix_now());
         let decide =
             |check: &Check<'_>, known: Known<'_>, log: &FactLog<'c>| now.decide(check, known, log);
-        let count = |verdict: &Verdict<'_>, devices| bill.add(verdict, path, devices);
+        let count = |verdict: &Verdict<'_>, devices| counts.add(verdict, path, devices);
         each_result(context, catalog, place.project, decide, count).await;
-        bill
+        counts
     }
 
     fn add(&mut self, verdict: &Verdict<'_>, path: &str, devices: usize) {
@@ -135,7 +135,7 @@ impl UpdateBill {
     }
 
     /// Returns a warning if more than half of the devices would not be offered the file for the same doubtful reason.
-    fn doubt(&self) -> Option<String> {
+    fn warning(&self) -> Option<String> {
         let (reason, others) = self.others.by_devices().into_iter().next()?;
         (others.devices * 2 > self.all && others.is_doubtful).then(|| {
             format!(
@@ -152,9 +152,9 @@ mod tests {
     use crate::decision::{Refusal, RefusedCheck};
 
     #[test]
-    fn a_file_that_most_devices_cannot_take_is_doubted() {
-        let bill = |refusal, refused, all| {
-            let mut bill = UpdateBill::default();
+    fn a_file_that_most_devices_cannot_take_gets_a_warning() {
+        let counts = |refusal, refused, all| {
+            let mut counts = OfferCounts::default();
             let release = None;
             let rule = "a rule";
             let verdict = Verdict::Refuse(RefusedCheck {
@@ -162,17 +162,17 @@ mod tests {
                 release,
                 rule,
             });
-            bill.add(&verdict, "P/1/u.bin", refused);
-            bill.offered = all - refused;
-            bill.all = all;
-            bill.doubt()
+            counts.add(&verdict, "P/1/u.bin", refused);
+            counts.offered = all - refused;
+            counts.all = all;
+            counts.warning()
         };
-        let doubt = bill(Refusal::NothingNewer, 6, 10);
-        assert_eq!(doubt.unwrap(), "6 of 10 devices will not take it: a rule");
-        assert_eq!(bill(Refusal::NoPackage, 5, 10), None);
-        assert_eq!(bill(Refusal::NothingNewer, 0, 0), None);
+        let warning = counts(Refusal::NothingNewer, 6, 10);
+        assert_eq!(warning.unwrap(), "6 of 10 devices will not take it: a rule");
+        assert_eq!(counts(Refusal::NoPackage, 5, 10), None);
+        assert_eq!(counts(Refusal::NothingNewer, 0, 0), None);
         // Rules that a person wrote are no reason for doubt.
-        assert_eq!(bill(Refusal::NotNow, 10, 10), None);
+        assert_eq!(counts(Refusal::NotNow, 10, 10), None);
     }
 
     #[test]

@@ -293,12 +293,12 @@ pub(super) fn state(
         Some(Paused::Because(why)) => return ("paused", Some(why.clone())),
         Some(Paused::No) | None => {}
     }
-    if let Some(kept) = fleet
+    if let Some(fused) = fleet
         .fused()
         .iter()
-        .find(|fused| fused.is(project, release))
+        .find(|fused| fused.is_for(project, release))
     {
-        return ("fused", Some(kept.kept_reason()));
+        return ("fused", Some(fused.shown_reason()));
     }
     if let Some(moment) = rules.not_before.filter(|moment| now < *moment) {
         let moment = Civil::of(u64::try_from(moment).unwrap_or_default());

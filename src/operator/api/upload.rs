@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_digest_is_read() {
+    fn a_digest_is_parsed() {
         let zeros = format!("sha-256=:{}=:", "A".repeat(43));
         assert_eq!(digest(&zeros).unwrap(), Some(ContentId([0; 32])));
         let both = format!("md5=:x:, {zeros}");

@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_read_as_it_is_meant() {
+    fn an_id_is_parsed_without_quotes_spaces_and_separators() {
         for (raw, expected) in [
             (&b"862991443753386"[..], "862991443753386"),
             (b"%22862991443753386%22", "862991443753386"),

@@ -51,6 +51,6 @@ pub(super) fn pair(field: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Returns the value if it is present and not empty.
-pub(super) fn given(value: Option<&[u8]>) -> Option<&[u8]> {
+pub(super) fn non_empty(value: Option<&[u8]>) -> Option<&[u8]> {
     value.filter(|value| !value.is_empty())
 }

@@ -15,7 +15,7 @@ use nom::sequence::{preceded, separated_pair, terminated};
 use nom::{IResult, Parser};
 
 /// Length of the longest method, in bytes.
-const METHOD: usize = 16;
+const MAX_METHOD: usize = 16;
 
 /// Text between target and version.
 const BEFORE_VERSION: &[u8] = b" HTTP/";
@@ -178,7 +178,7 @@ fn can_begin(input: &[u8]) -> bool {
 }
 
 fn method(input: &[u8]) -> IResult<&[u8], &[u8]> {
-    take_while_m_n(1, METHOD, is_token).parse(input)
+    take_while_m_n(1, MAX_METHOD, is_token).parse(input)
 }
 
 /// Parses `method SP target SP "HTTP/" version`, split at the first space and at the last ` HTTP/`: the target between
@@ -191,7 +191,7 @@ fn request_line(line: &[u8]) -> Result<Head<'_>, BadHead> {
         .filter_map(|at| rest.split_at_checked(at))
         .find(|(_, version)| version.starts_with(BEFORE_VERSION))
         .ok_or(BadHead::Malformed)?;
-    if target.is_empty() || !(is_all_text(target) || may_hold_controls(target)) {
+    if target.is_empty() || !(is_all_text(target) || may_have_controls(target)) {
         return Err(BadHead::Malformed);
     }
     Ok(Head {
@@ -204,7 +204,7 @@ fn request_line(line: &[u8]) -> Result<Head<'_>, BadHead> {
 
 /// Whether the target is a check of libfota3, in which some modules send the unique id of their chip as raw bytes
 /// (docs/protocol.md 9c).
-fn may_hold_controls(target: &[u8]) -> bool {
+fn may_have_controls(target: &[u8]) -> bool {
     target.starts_with(b"/api/site/turnkey_fota?") && !target.contains(&b'\r')
 }
 

@@ -59,7 +59,7 @@ fn empty_lines_before_a_head_are_skipped_and_counted() {
 }
 
 #[test]
-fn a_target_may_hold_spaces_bytes_of_any_kind_and_even_a_version() {
+fn a_target_may_contain_spaces_bytes_of_any_kind_and_even_a_version() {
     let target = |bytes| complete(bytes).0.target;
     assert_eq!(target(b"GET /u?sn=a b HTTP/1.1\n\n"), b"/u?sn=a b");
     assert_eq!(target(b"GET /\xb2\xe2\xff HTTP/1.1\n\n"), b"/\xb2\xe2\xff");
@@ -68,14 +68,14 @@ fn a_target_may_hold_spaces_bytes_of_any_kind_and_even_a_version() {
 }
 
 #[test]
-fn a_value_may_be_empty_or_hold_tabs_and_bytes_over_127() {
+fn a_value_may_be_empty_or_contain_tabs_and_bytes_over_127() {
     let (head, _) = complete(b"GET / HTTP/1.1\r\nA:\r\nB: \t x\ty \xe9 \r\na: 2\r\n\r\n");
     assert_eq!(head.header("A"), Some(&b""[..]));
     assert_eq!(head.header("b"), Some(&b"x\ty \xe9"[..]));
 }
 
 #[test]
-fn what_is_no_request_line_is_malformed_as_soon_as_that_is_sure() {
+fn an_invalid_request_line_is_malformed_as_soon_as_that_is_certain() {
     for bytes in [
         &b"\x16\x03\x01\x02\x00\x01\x00"[..], // a TLS ClientHello
         b"\x16",
@@ -106,7 +106,7 @@ fn what_is_no_request_line_is_malformed_as_soon_as_that_is_sure() {
 }
 
 #[test]
-fn what_could_be_read_in_two_ways_is_malformed() {
+fn an_ambiguous_head_is_malformed() {
     for line in [
         &b"no colon"[..],
         b": no name",
@@ -129,7 +129,7 @@ fn what_could_be_read_in_two_ways_is_malformed() {
 }
 
 #[test]
-fn only_http_1_is_spoken() {
+fn only_http_1_is_accepted() {
     for version in ["2.0", "2", "3", "0.9", "0.0", "10.1", "11.1"] {
         let bytes = format!("GET / HTTP/{version}\r\n");
         assert_eq!(bad(bytes.as_bytes()), BadHead::Version, "{version}");
@@ -202,7 +202,7 @@ fn well_formed() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn text_is_the_same_eight_bytes_at_a_time(
+    fn text_is_checked_the_same_in_blocks_of_eight_bytes(
         mut bytes in proptest::collection::vec(0x20_u8..=0xff, 0..40),
         at in any::<prop::sample::Index>(),
         byte in any::<u8>(),
@@ -216,7 +216,7 @@ proptest! {
     }
 
     #[test]
-    fn it_agrees_with_httparse_on_well_formed_heads(bytes in well_formed(), body in ".{0,20}") {
+    fn the_parser_agrees_with_httparse_on_well_formed_heads(bytes in well_formed(), body in ".{0,20}") {
         let bytes = [&bytes, body.as_bytes()].concat();
         let mut slots = [httparse::EMPTY_HEADER; 16];
         let mut theirs = httparse::Request::new(&mut slots);
@@ -249,7 +249,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic_and_what_is_decided_stays(
+    fn no_bytes_panic_and_a_decision_never_changes(
         bytes in proptest::collection::vec(
             prop_oneof![any::<u8>(), Just(b'\r'), Just(b'\n'), Just(b' '), Just(b':'), Just(b'A')],
             0..200,

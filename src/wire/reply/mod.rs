@@ -14,7 +14,7 @@ use crate::firmware::ContentId;
 const CAPACITY: usize = 512;
 
 /// Length of the longest URL of a redirect, in bytes: the head must stay below the 1.4 kB of one segment.
-const LOCATION: usize = 1200;
+const MAX_LOCATION: usize = 1200;
 
 /// Header of every JSON body.
 const JSON: &str = "Content-Type: application/json\r\n";
@@ -91,7 +91,7 @@ pub fn redirect(location: &str) -> Option<Reply> {
     let host = location
         .strip_prefix("http://")
         .or_else(|| location.strip_prefix("https://"))?;
-    let fit = location.len() <= LOCATION
+    let fit = location.len() <= MAX_LOCATION
         && location.bytes().all(|b| b.is_ascii_graphic())
         && !host.is_empty()
         && !host.starts_with(['/', '?', '#', ':']);
@@ -118,7 +118,7 @@ pub fn refusal(refusal: Refusal, head_only: bool) -> Reply {
 fn new_refusal(refusal: Refusal, head_only: bool) -> Reply {
     let wording = refusal.wording();
     match wording.body {
-        Some((code, message)) => with_body(wording.status, JSON, &coded(code, message), head_only),
+        Some((code, message)) => with_body(wording.status, JSON, &encode(code, message), head_only),
         None => Draft::new(wording.status, "", 0).close(),
     }
 }
@@ -126,7 +126,7 @@ fn new_refusal(refusal: Refusal, head_only: bool) -> Reply {
 /// Returns a refusal for libfota3: always 200, unless the refusal has no code.
 pub fn refusal_in_json(refusal: Refusal, head_only: bool) -> Reply {
     match refusal.wording().body {
-        Some((code, message)) => json(&coded(code, message), head_only),
+        Some((code, message)) => json(&encode(code, message), head_only),
         None => self::refusal(refusal, head_only),
     }
 }
@@ -138,7 +138,7 @@ pub fn json(json: &str, head_only: bool) -> Reply {
 
 /// Returns the JSON of a refusal. The message consists only of `\uXXXX` escapes, also for ASCII: the first edition
 /// restarts on anything else (docs/protocol.md 2a).
-fn coded(code: u32, message: &str) -> String {
+fn encode(code: u32, message: &str) -> String {
     let mut body = String::with_capacity(CAPACITY);
     let mut write = |text: Arguments<'_>| {
         // Writing to a String cannot fail.

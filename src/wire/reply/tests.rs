@@ -81,7 +81,7 @@ fn a_part_of_a_file_has_this_head() {
 }
 
 #[test]
-fn what_is_no_part_of_the_file_is_never_a_206_and_nothing_never_a_200() {
+fn an_invalid_part_is_never_a_206_and_an_empty_file_never_a_200() {
     for part in [(5, 5), (6, 5), (0, 1001), (u64::MAX, 0)] {
         assert_eq!(file(CONTENT, 1000, Some(part)).status(), 416);
     }
@@ -175,7 +175,7 @@ fn every_refusal_is_as_in_the_table() {
 }
 
 #[test]
-fn nothing_newer_is_said_as_the_official_platform_says_it() {
+fn nothing_newer_has_the_wording_of_the_official_platform() {
     let reply = refusal(Refusal::NothingNewer, false);
     assert_eq!(
         checked(&reply).1,
@@ -184,7 +184,7 @@ fn nothing_newer_is_said_as_the_official_platform_says_it() {
 }
 
 #[test]
-fn bodies_of_refusals_are_small_and_their_message_is_escapes_alone() {
+fn bodies_of_refusals_are_small_and_their_message_has_only_escapes() {
     for kind in Refusal::ALL {
         let reply = refusal(kind, false);
         let (headers, body) = checked(&reply);
@@ -206,13 +206,13 @@ fn bodies_of_refusals_are_small_and_their_message_is_escapes_alone() {
 #[test]
 fn ascii_and_rare_characters_are_escaped_too() {
     assert_eq!(
-        coded(1, "a\"水𝄞"),
+        encode(1, "a\"水𝄞"),
         r#"{"code":1,"msg":"\u0061\u0022\u6c34\ud834\udd1e"}"#
     );
 }
 
 #[test]
-fn statuses_of_our_own_say_so_in_words() {
+fn plain_statuses_have_a_body_of_text() {
     for (status, code) in STATUSES
         .into_iter()
         .zip([200, 400, 404, 405, 408, 431, 501, 503, 505])

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use luat_ota::modems::driver::{self, Keep, Played, Settings};
+use luat_ota::modems::driver::{self, Played, RecordLimits, Settings};
 use luat_ota::modems::first_edition::Dialect;
 use luat_ota::modems::generations::{Client, Module, Transport};
 use luat_ota::modems::libfota::Libfota2;
@@ -231,7 +231,7 @@ async fn live(shared: &Shared, number: u32) {
         loss: 0,
         cut_after: None,
         seed: dice.roll(),
-        keep: Keep {
+        record: RecordLimits {
             exchanges: 1,
             bytes: 1024,
         },
@@ -304,7 +304,7 @@ fn end(shared: &Shared, client: Client, runs: u32, played: &Played) -> End {
         Outcome::NoUpdate(_) => return End::Nothing,
         Outcome::Failed(_) if diagnose::is_known_bug(client, played) => return End::Nothing,
         Outcome::Failed(luat_ota::modems::Failure::FlashedGarbage(..)) => return End::Torn,
-        Outcome::Failed(failure) => diagnose::words(failure),
+        Outcome::Failed(failure) => diagnose::describe(failure),
     };
     End::Failed(words)
 }

@@ -333,8 +333,8 @@ fn a_device_that_allow_names_singly_is_held_after_its_tenth_round_alone() {
     let (mut guard, mut now, mut given) = (guard(), START, 0);
     let mut warned = 0;
     for _ in 0..20 {
-        let looping = guard.held(&old(), FACTS, now);
-        let may = !looping.contains(A, true);
+        let held = guard.held(&old(), FACTS, now);
+        let may = !held.contains(A, true);
         warned += guard.came_back(&old(), FACTS, may.then_some(A), now).len();
         if may {
             spend(&mut guard, &old(), part(A, 0, SIZE), now);

@@ -3,10 +3,10 @@
 use super::*;
 
 #[test]
-fn what_bad_servers_do_to_a_download() {
-    type Spoil = fn(usize, usize, Vec<u8>) -> Vec<Then>;
+fn each_fault_of_a_server_during_a_download_has_its_outcome() {
+    type Modify = fn(usize, usize, Vec<u8>) -> Vec<ServerAction>;
     // Columns: rule; size of the file; behaviour of the server; verdict; seconds (Lua, then C).
-    let rows: &[(&str, usize, Spoil, &str, u64, u64)] = &[
+    let rows: &[(&str, usize, Modify, &str, u64, u64)] = &[
         (
             "6: silence = 5 tries 10 s apart (50 s), C client 3 x 30 s",
             100,
@@ -19,8 +19,8 @@ fn what_bad_servers_do_to_a_download() {
             "6: last=0 at a multiple of 1022: the last packet is refused 5x and the file deleted",
             2 * DATA,
             |number, _, right| match number {
-                0 => vec![Then::Recv(b"LUAUPDATE,5,2,0".to_vec())],
-                _ => vec![Then::Recv(right)],
+                0 => vec![ServerAction::Recv(b"LUAUPDATE,5,2,0".to_vec())],
+                _ => vec![ServerAction::Recv(right)],
             },
             "gave up",
             50,
@@ -29,7 +29,7 @@ fn what_bad_servers_do_to_a_download() {
         (
             "6: size multiple of 1022 -> last=1022",
             2 * DATA,
-            |_, _, right| vec![Then::Recv(right)],
+            |_, _, right| vec![ServerAction::Recv(right)],
             "updated",
             0,
             0,
@@ -37,7 +37,7 @@ fn what_bad_servers_do_to_a_download() {
         (
             "6: duplicated datagrams are harmless",
             3 * DATA + 5,
-            |_, _, right| vec![Then::Recv(right.clone()), Then::Recv(right)],
+            |_, _, right| vec![ServerAction::Recv(right.clone()), ServerAction::Recv(right)],
             "updated",
             0,
             0,
@@ -47,7 +47,7 @@ fn what_bad_servers_do_to_a_download() {
             3 * DATA + 5,
             |number, before, right| match (number, before) {
                 (2, 0) => vec![],
-                _ => vec![Then::Recv(right)],
+                _ => vec![ServerAction::Recv(right)],
             },
             "updated",
             10,
@@ -58,7 +58,7 @@ fn what_bad_servers_do_to_a_download() {
             3 * DATA + 5,
             |number, before, right| match (number, before) {
                 (1..=3, 0..=1) => vec![],
-                _ => vec![Then::Recv(right)],
+                _ => vec![ServerAction::Recv(right)],
             },
             "updated",
             60,
@@ -72,12 +72,12 @@ fn what_bad_servers_do_to_a_download() {
                     let mut old = right.clone();
                     old[1] = 2;
                     vec![
-                        Then::Recv(old),
-                        Then::Wait(Duration::from_secs(1)),
-                        Then::Recv(right),
+                        ServerAction::Recv(old),
+                        ServerAction::Wait(Duration::from_secs(1)),
+                        ServerAction::Recv(right),
                     ]
                 }
-                _ => vec![Then::Recv(right)],
+                _ => vec![ServerAction::Recv(right)],
             },
             "updated",
             1,
@@ -90,7 +90,7 @@ fn what_bad_servers_do_to_a_download() {
                 if number > 0 {
                     right.swap(0, 1);
                 }
-                vec![Then::Recv(right)]
+                vec![ServerAction::Recv(right)]
             },
             "gave up",
             50,
@@ -103,7 +103,7 @@ fn what_bad_servers_do_to_a_download() {
                 if number > 0 {
                     right[1] -= 1;
                 }
-                vec![Then::Recv(right)]
+                vec![ServerAction::Recv(right)]
             },
             "gave up",
             50,
@@ -116,7 +116,7 @@ fn what_bad_servers_do_to_a_download() {
                 if number > 0 {
                     right.truncate(1023);
                 }
-                vec![Then::Recv(right)]
+                vec![ServerAction::Recv(right)]
             },
             "gave up",
             50,
@@ -129,7 +129,7 @@ fn what_bad_servers_do_to_a_download() {
                 if number == 1 {
                     right.push(0);
                 }
-                vec![Then::Recv(right)]
+                vec![ServerAction::Recv(right)]
             },
             "gave up",
             50,
@@ -139,8 +139,8 @@ fn what_bad_servers_do_to_a_download() {
             "6: ERR (exactly) = abort at once",
             2 * DATA,
             |number, _, right| match number {
-                2 => vec![Then::Recv(b"ERR".to_vec())],
-                _ => vec![Then::Recv(right)],
+                2 => vec![ServerAction::Recv(b"ERR".to_vec())],
+                _ => vec![ServerAction::Recv(right)],
             },
             "gave up",
             0,
@@ -150,8 +150,8 @@ fn what_bad_servers_do_to_a_download() {
             "6: other texts only cost 50 s",
             2 * DATA,
             |number, _, right| match number {
-                2 => vec![Then::Recv(b"ERR\r\n".to_vec())],
-                _ => vec![Then::Recv(right)],
+                2 => vec![ServerAction::Recv(b"ERR\r\n".to_vec())],
+                _ => vec![ServerAction::Recv(right)],
             },
             "gave up",
             50,
@@ -161,19 +161,19 @@ fn what_bad_servers_do_to_a_download() {
             "6: another text once costs 10 s",
             2 * DATA,
             |number, before, right| match (number, before) {
-                (2, 0) => vec![Then::Recv(b"wait".to_vec())],
-                _ => vec![Then::Recv(right)],
+                (2, 0) => vec![ServerAction::Recv(b"wait".to_vec())],
+                _ => vec![ServerAction::Recv(right)],
             },
             "updated",
             10,
             30,
         ),
     ];
-    for (clause, size, spoil, expected, lua, c) in rows {
+    for (clause, size, modify, expected, lua, c) in rows {
         let file = image(*size);
         for dialect in [Dialect::UserServer, Dialect::Official, Dialect::OfficialC] {
             for datagrams in [true, false] {
-                let played = played(dialect, datagrams, &file, spoil);
+                let played = played(dialect, datagrams, &file, modify);
                 assert_eq!(verdict(&played.outcome), *expected, "{clause} {dialect:?}");
                 let time = if dialect == Dialect::OfficialC {
                     c

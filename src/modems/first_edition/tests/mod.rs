@@ -1,5 +1,5 @@
 use super::super::lua::playback::{
-    Played, Then, endpoint, identity, image, play, play_with, verdict,
+    Played, ServerAction, endpoint, identity, image, play, play_with, verdict,
 };
 use super::*;
 use std::time::Duration;
@@ -18,7 +18,7 @@ fn seconds(count: u64) -> Duration {
 }
 
 /// Returns the packet that a Get names, n of `Get<n>,<id>`; `None` for a check.
-fn packet_asked(text: &str) -> Option<usize> {
+fn requested_packet(text: &str) -> Option<usize> {
     let (_, get) = text.rsplit_once("Get")?;
     get.rsplit_once(',')?.0.parse().ok()
 }
@@ -35,30 +35,29 @@ fn offer(file: &[u8], id: u32) -> Vec<u8> {
     format!("LUAUPDATE,{id},{count},{last}").into_bytes()
 }
 
-/// Plays a client against a correct server whose replies are modified by `spoil`. Its arguments are
-/// the requested packet (0: the check), the number of earlier requests for it, and the correct
-/// reply.
+/// Plays a client against a correct server whose replies `modify` changes. Its arguments are the
+/// requested packet (0: the check), the number of earlier requests for it, and the correct reply.
 fn played(
     dialect: Dialect,
     datagrams: bool,
     file: &[u8],
-    mut spoil: impl FnMut(usize, usize, Vec<u8>) -> Vec<Then>,
+    mut modify: impl FnMut(usize, usize, Vec<u8>) -> Vec<ServerAction>,
 ) -> Played {
-    let mut asked = std::collections::BTreeMap::new();
+    let mut request_counts = std::collections::BTreeMap::new();
     play(&mut client(dialect, datagrams), |request| {
-        let number = packet_asked(&request.text()).unwrap_or(0);
+        let number = requested_packet(&request.text()).unwrap_or(0);
         let answer = match number {
             0 => offer(file, 5),
             number => packet(file, number),
         };
-        let before = asked.entry(number).or_insert(0);
+        let before = request_counts.entry(number).or_insert(0);
         *before += 1;
-        spoil(number, *before - 1, answer)
+        modify(number, *before - 1, answer)
     })
 }
 
 #[test]
-fn the_requests_are_those_of_the_vendor_in_every_dialect_and_the_file_comes_whole() {
+fn every_dialect_sends_the_vendors_requests_and_gets_the_whole_file() {
     let file = image(2 * DATA + 47);
     for (dialect, check, prefix) in [
         (Dialect::UserServer, USER_CHECK, ""),
@@ -75,13 +74,13 @@ fn the_requests_are_those_of_the_vendor_in_every_dialect_and_the_file_comes_whol
     ] {
         for datagrams in [true, false] {
             let played = played(dialect, datagrams, &file, |_, _, right| {
-                vec![Then::Recv(right)]
+                vec![ServerAction::Recv(right)]
             });
             assert_eq!(played.outcome, Outcome::Updated(file.clone()));
             let texts: Vec<String> = played.requests.iter().map(|sent| sent.text()).collect();
             let gets = (1..=3).map(|number| format!("{prefix}Get{number},5"));
-            let wanted: Vec<String> = std::iter::once(check.to_owned()).chain(gets).collect();
-            assert_eq!(texts, wanted);
+            let expected: Vec<String> = std::iter::once(check.to_owned()).chain(gets).collect();
+            assert_eq!(texts, expected);
             assert_eq!(played.connects, 1, "one source port for the session");
         }
     }
@@ -103,7 +102,7 @@ fn a_connect_says_whether_it_is_udp() {
 }
 
 #[test]
-fn what_the_answer_to_a_check_makes_of_it() {
+fn each_reply_to_a_check_has_its_outcome() {
     let long = format!("LUAUPDATE,5,1,47,{}", "x".repeat(239));
     // Columns: rule, reply to the check, verdict of the Lua client, verdict of the C client.
     let rows: &[(&str, &str, &str, &str)] = &[
@@ -183,7 +182,7 @@ fn what_the_answer_to_a_check_makes_of_it() {
                         0 => answer.as_bytes().to_vec(),
                         _ => right,
                     };
-                    vec![Then::Recv(answer)]
+                    vec![ServerAction::Recv(answer)]
                 });
                 assert_eq!(
                     verdict(&played.outcome),
@@ -200,7 +199,7 @@ fn what_the_answer_to_a_check_makes_of_it() {
 }
 
 #[test]
-fn it_says_how_long_it_waited_and_for_what() {
+fn a_hung_client_reports_how_long_it_waited_and_for_what() {
     let file = image(2 * DATA);
     let played = played(
         Dialect::UserServer,
@@ -208,7 +207,7 @@ fn it_says_how_long_it_waited_and_for_what() {
         &file,
         |number, _, right| match number {
             2 => vec![],
-            _ => vec![Then::Wait(seconds(1)), Then::Recv(right)],
+            _ => vec![ServerAction::Wait(seconds(1)), ServerAction::Recv(right)],
         },
     );
     assert_eq!(
@@ -221,7 +220,7 @@ fn it_says_how_long_it_waited_and_for_what() {
 }
 
 #[test]
-fn over_tcp_it_looks_at_each_recv_for_itself() {
+fn over_tcp_the_client_judges_each_recv_separately() {
     // docs/protocol.md 6: identical byte strings without framing.
     let file = image(2 * DATA);
     let split = played(
@@ -230,10 +229,10 @@ fn over_tcp_it_looks_at_each_recv_for_itself() {
         &file,
         |number, before, right| match (number, before) {
             (1, 0) => vec![
-                Then::Recv(right[..500].to_vec()),
-                Then::Recv(right[500..].to_vec()),
+                ServerAction::Recv(right[..500].to_vec()),
+                ServerAction::Recv(right[500..].to_vec()),
             ],
-            _ => vec![Then::Recv(right)],
+            _ => vec![ServerAction::Recv(right)],
         },
     );
     assert_eq!(split.outcome, Outcome::Updated(file.clone()));
@@ -247,24 +246,24 @@ fn over_tcp_it_looks_at_each_recv_for_itself() {
         if number == 1 {
             right.extend(packet(&image(2 * DATA), 2));
         }
-        vec![Then::Recv(right)]
+        vec![ServerAction::Recv(right)]
     });
     assert_eq!(verdict(&glued.outcome), "gave up");
 
     let half_a_check = played(Dialect::UserServer, false, &file, |_, _, _| {
         vec![
-            Then::Recv(b"LUAUP".to_vec()),
-            Then::Recv(b"DATE,5,2,1022".to_vec()),
+            ServerAction::Recv(b"LUAUP".to_vec()),
+            ServerAction::Recv(b"DATE,5,2,1022".to_vec()),
         ]
     });
     assert_eq!(verdict(&half_a_check.outcome), "no update");
 }
 
 #[test]
-fn a_close_fails_over_tcp_and_is_nothing_over_udp() {
+fn a_close_ends_the_update_over_tcp_and_is_ignored_over_udp() {
     // docs/protocol.md 6: if the server closes early, the update fails.
     let file = image(2 * DATA);
-    for then in [Then::Close, Then::Reset] {
+    for then in [ServerAction::Close, ServerAction::Reset] {
         for datagrams in [true, false] {
             let played = played(
                 Dialect::UserServer,
@@ -272,7 +271,7 @@ fn a_close_fails_over_tcp_and_is_nothing_over_udp() {
                 &file,
                 |number, before, right| match (number, before) {
                     (2, 0) => vec![then.clone()],
-                    _ => vec![Then::Recv(right)],
+                    _ => vec![ServerAction::Recv(right)],
                 },
             );
             if datagrams {
@@ -296,18 +295,18 @@ fn a_connection_that_cannot_be_made_is_tried_five_times() {
     let played = play_with(
         &mut late,
         |before| before == 4,
-        |_| vec![Then::Recv(b"no upgrade".to_vec())],
+        |_| vec![ServerAction::Recv(b"no upgrade".to_vec())],
     );
     assert_eq!(verdict(&played.outcome), "no update");
 }
 
 #[test]
-fn only_the_official_dialect_of_lua_asserts_its_version() {
+fn only_the_official_lua_dialect_requires_a_form_of_the_version() {
     // Section 1, VERSION: "first edition asserts X.X.X single digits (len 5) only when the official
     // server is used".
     let sent = |version: &str, dialect| {
         let mut client = FirstEdition::new(&identity(version), &endpoint(""), dialect, true);
-        let played = play(&mut client, |_| vec![Then::Recv(b"no".to_vec())]);
+        let played = play(&mut client, |_| vec![ServerAction::Recv(b"no".to_vec())]);
         match played.requests.first() {
             Some(request) => request.text().rsplit_once(',').unwrap().1.to_owned(),
             None => verdict(&played.outcome).to_owned(),
@@ -323,12 +322,12 @@ fn only_the_official_dialect_of_lua_asserts_its_version() {
 }
 
 #[test]
-fn a_number_beyond_the_firmware_is_cut_to_the_greatest() {
+fn a_number_above_the_integer_range_is_clamped() {
     let played = play(
         &mut client(Dialect::UserServer, true),
         |request| match request.text().starts_with("Get") {
-            false => vec![Then::Recv(b"LUAUPDATE,4294967296,1,5".to_vec())],
-            true => vec![Then::Recv(b"ERR".to_vec())],
+            false => vec![ServerAction::Recv(b"LUAUPDATE,4294967296,1,5".to_vec())],
+            true => vec![ServerAction::Recv(b"ERR".to_vec())],
         },
     );
     assert_eq!(played.requests[1].text(), "Get1,2147483647");
@@ -336,17 +335,17 @@ fn a_number_beyond_the_firmware_is_cut_to_the_greatest() {
 
 proptest::proptest! {
     #[test]
-    fn nothing_that_a_server_sends_makes_it_panic(
+    fn no_reply_makes_the_client_panic(
         check in "(LUAUPDATE)?[,0-9A-Z]{0,20}",
         datagrams: Vec<Vec<u8>>,
         tcp: bool,
     ) {
         let mut datagrams = datagrams.into_iter().filter(|data| !data.is_empty());
         play(&mut client(Dialect::UserServer, !tcp), |request| {
-            if packet_asked(&request.text()).is_none() && !check.is_empty() {
-                return vec![Then::Recv(check.clone().into_bytes())];
+            if requested_packet(&request.text()).is_none() && !check.is_empty() {
+                return vec![ServerAction::Recv(check.clone().into_bytes())];
             }
-            datagrams.next().map(Then::Recv).into_iter().collect()
+            datagrams.next().map(ServerAction::Recv).into_iter().collect()
         });
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_bad_servers_do_to_it() {
+fn each_fault_of_a_server_has_its_outcome() {
     // Binary data; its size is the sum of the two chunks below.
     let file = image(300);
     let with = |head: &str, body: &[u8]| {
@@ -14,17 +14,18 @@ fn what_bad_servers_do_to_it() {
     let open = |head: &str| vec![recv(with(head, &file[..100])), recv(&file[100..])];
     let closed = |head: &str| {
         let mut happens = open(head);
-        happens.push(Then::Close);
+        happens.push(ServerAction::Close);
         happens
     };
-    let small = |head: &str, body: &str| vec![recv(with(head, body.as_bytes())), Then::Close];
+    let small =
+        |head: &str, body: &str| vec![recv(with(head, body.as_bytes())), ServerAction::Close];
     let mut chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n64\r\n".to_vec();
     chunked.extend_from_slice(&file[..100]);
     chunked.extend_from_slice(b"\r\nc8\r\n");
     let mut rest = file[100..].to_vec();
     rest.extend_from_slice(b"\r\n0\r\n\r\n");
     // Columns: rule; events on each connection; verdict and connections for 2G, 1802 and 8910.
-    type Row = (&'static str, Vec<Then>, [(&'static str, usize); 3]);
+    type Row = (&'static str, Vec<ServerAction>, [(&'static str, usize); 3]);
     let same = |verdict, connects| [(verdict, connects); 3];
     let on_4g = |on_2g, verdict, connects| [on_2g, (verdict, connects), (verdict, connects)];
     let rows: Vec<Row> = vec![
@@ -85,7 +86,7 @@ fn what_bad_servers_do_to_it() {
         ),
         (
             "2b: chunked: 2G decodes, 4G flashes the raw recv",
-            vec![recv(chunked), recv(rest), Then::Close],
+            vec![recv(chunked), recv(rest), ServerAction::Close],
             on_4g(("updated", 1), "garbage", 1),
         ),
         (
@@ -229,7 +230,7 @@ fn what_bad_servers_do_to_it() {
         ),
         (
             "2b: transport error: 3 tries on 2G, 30 retries on 4G",
-            vec![Then::Close],
+            vec![ServerAction::Close],
             on_4g(("gave up", 3), "gave up", 31),
         ),
         (
@@ -244,11 +245,11 @@ fn what_bad_servers_do_to_it() {
         ),
     ];
     for (clause, happens, expected) in rows {
-        for (generation, (wanted, connects)) in ALL.into_iter().zip(expected) {
+        for (generation, (outcome, connects)) in ALL.into_iter().zip(expected) {
             let played = played(generation, &happens);
             assert_eq!(
                 verdict(&played.outcome),
-                wanted,
+                outcome,
                 "{clause} {generation:?}: {:?}",
                 played.outcome
             );
@@ -261,7 +262,7 @@ fn what_bad_servers_do_to_it() {
 }
 
 #[test]
-fn what_a_server_does_wrong_at_a_resume() {
+fn each_fault_of_a_server_at_a_resume_has_its_outcome() {
     let file = image(10_000);
     let part = |bytes: &[u8]| {
         let mut happens = vec![recv(
@@ -269,14 +270,18 @@ fn what_a_server_does_wrong_at_a_resume() {
              Content-Length: 10000\r\n\r\n",
         )];
         happens.push(recv(bytes));
-        happens.push(Then::Close);
+        happens.push(ServerAction::Close);
         happens
     };
     let resumed = |generation, head: &str, body: &[u8]| {
         play(&mut client(generation), |request| {
             match request.connection {
                 0 => part(&file[..6000]),
-                _ => vec![recv(format!("{head}\r\n\r\n")), recv(body), Then::Close],
+                _ => vec![
+                    recv(format!("{head}\r\n\r\n")),
+                    recv(body),
+                    ServerAction::Close,
+                ],
             }
         })
     };

@@ -1,5 +1,5 @@
 use super::super::lua::playback::{
-    Played, Request, Then, endpoint, identity, image, play, play_with, verdict,
+    Played, Request, ServerAction, endpoint, identity, image, play, play_with, verdict,
 };
 use super::*;
 use std::time::Duration;
@@ -22,17 +22,17 @@ fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-fn recv(bytes: impl Into<Vec<u8>>) -> Then {
-    Then::Recv(bytes.into())
+fn recv(bytes: impl Into<Vec<u8>>) -> ServerAction {
+    ServerAction::Recv(bytes.into())
 }
 
 /// Plays a client against a server that causes the same events on every connection.
-fn played(generation: Generation, happens: &[Then]) -> Played {
+fn played(generation: Generation, happens: &[ServerAction]) -> Played {
     play(&mut client(generation), |_| happens.to_vec())
 }
 
 /// Returns the correct reply to `request` for `file`, in recvs of `step` bytes.
-fn right(file: &[u8], request: &Request, step: usize) -> Vec<Then> {
+fn correct_reply(file: &[u8], request: &Request, step: usize) -> Vec<ServerAction> {
     let (head, body) = match request.range() {
         Some(from) => (
             format!(
@@ -54,12 +54,12 @@ fn right(file: &[u8], request: &Request, step: usize) -> Vec<Then> {
     };
     std::iter::once(recv(head))
         .chain(body.chunks(step).map(recv))
-        .chain([Then::Close])
+        .chain([ServerAction::Close])
         .collect()
 }
 
 #[test]
-fn the_requests_are_those_of_the_vendor() {
+fn the_requests_have_the_form_of_the_vendor() {
     let asked = |generation, options| {
         let mut client = LuaTask::new(&identity("2.0.0"), &endpoint("/up"), generation, options);
         let played = play(&mut client, |_| {
@@ -106,12 +106,12 @@ fn the_requests_are_those_of_the_vendor() {
 }
 
 #[test]
-fn a_cut_is_resumed_at_the_very_byte_on_4g_and_begun_again_on_2g() {
+fn a_cut_is_resumed_at_its_byte_on_4g_and_restarted_on_2g() {
     let file = image(100_000);
     for generation in ALL {
-        for cut in [Then::Close, Then::Reset] {
+        for cut in [ServerAction::Close, ServerAction::Reset] {
             let played = play(&mut client(generation), |request| {
-                let mut happens = right(&file, request, 1400);
+                let mut happens = correct_reply(&file, request, 1400);
                 if request.connection == 0 {
                     // The head and 50 recvs of the body, then the cut within a recv.
                     happens.truncate(51);
@@ -141,10 +141,10 @@ fn a_silence_of_60_s_counts_as_a_cut_and_one_of_59_does_not() {
     let file = image(5000);
     for generation in ALL {
         let played = play(&mut client(generation), |request| {
-            let mut happens = right(&file, request, 1000);
-            happens.insert(3, Then::Wait(seconds(59)));
+            let mut happens = correct_reply(&file, request, 1000);
+            happens.insert(3, ServerAction::Wait(seconds(59)));
             if request.connection == 0 {
-                happens.insert(5, Then::Wait(seconds(61)));
+                happens.insert(5, ServerAction::Wait(seconds(61)));
             }
             happens
         });
@@ -163,15 +163,19 @@ fn a_silence_of_60_s_counts_as_a_cut_and_one_of_59_does_not() {
 }
 
 #[test]
-fn a_4g_module_takes_31_tries_in_all_and_no_more() {
+fn a_4g_module_makes_at_most_31_tries() {
     let file = image(40);
     let one_byte_each = |generation, tries: usize| {
         play(&mut client(generation), |request| {
-            let happens = right(&file, request, 1);
+            let happens = correct_reply(&file, request, 1);
             if request.connection + 1 == tries {
                 return happens;
             }
-            happens.into_iter().take(2).chain([Then::Close]).collect()
+            happens
+                .into_iter()
+                .take(2)
+                .chain([ServerAction::Close])
+                .collect()
         })
     };
     for generation in ON_4G {
@@ -199,14 +203,14 @@ fn a_redirect_is_followed_after_2_s_and_remembered() {
                         "HTTP/1.1 302 Found\r\nLocation: http://files.test:81/f?x=1&x=2\r\n\
                      Content-Length: 0\r\nConnection: close\r\n\r\n",
                     ),
-                    Then::Close,
+                    ServerAction::Close,
                 ],
-                1 => right(&file, request, 1000)
+                1 => correct_reply(&file, request, 1000)
                     .into_iter()
                     .take(4)
-                    .chain([Then::Close])
+                    .chain([ServerAction::Close])
                     .collect(),
-                _ => right(&file, request, 1000),
+                _ => correct_reply(&file, request, 1000),
             }
         });
         assert_eq!(played.outcome, Outcome::Updated(file.clone()));
@@ -222,7 +226,7 @@ fn a_redirect_is_followed_after_2_s_and_remembered() {
 }
 
 #[test]
-fn a_relative_location_says_what_it_costs() {
+fn a_relative_location_reports_the_useless_tries() {
     for (generation, tries) in ALL.into_iter().zip([3, 31, 31]) {
         let played = played(
             generation,
@@ -239,14 +243,14 @@ fn a_relative_location_says_what_it_costs() {
 }
 
 #[test]
-fn code_43_is_asked_again_every_30_s_until_something_else_comes() {
+fn code_43_is_retried_every_30_s_until_another_reply_comes() {
     let file = image(700);
     let played = play(&mut client(Generation::Rda8910), |request| {
         match request.connection {
             0..=2 => vec![recv(
                 "HTTP/1.1 403 Forbidden\r\nContent-Length: 11\r\n\r\n{\"code\":43}",
             )],
-            _ => right(&file, request, 300),
+            _ => correct_reply(&file, request, 300),
         }
     });
     assert_eq!(played.outcome, Outcome::Updated(file));
@@ -289,17 +293,17 @@ fn chunks_on_4g_become_the_raw_recv() {
 
 proptest::proptest! {
     #[test]
-    fn wherever_the_link_breaks_a_4g_module_gets_its_file(
+    fn a_4g_module_gets_its_file_wherever_the_link_breaks(
         cuts in proptest::collection::vec(0_usize..3000, 0..30),
         step in 1_usize..700,
         size in 1_usize..20_000,
     ) {
         let file = image(size);
         let played = play(&mut client(Generation::Asr1802), |request| {
-            let mut happens = right(&file, request, step);
+            let mut happens = correct_reply(&file, request, step);
             if let Some(cut) = cuts.get(request.connection) {
                 happens.truncate(1 + cut / step);
-                happens.push(Then::Reset);
+                happens.push(ServerAction::Reset);
             }
             happens
         });
@@ -307,13 +311,13 @@ proptest::proptest! {
     }
 
     #[test]
-    fn nothing_that_a_server_sends_makes_it_panic(
+    fn no_reply_makes_the_client_panic(
         head in "(HTTP/1.[01] )?[ 0-9]{0,4}[a :\r\n]{0,6}(Content-Length: ?[0-9]{0,20}\r\n)?\
                  (Transfer-Encoding: chunked\r\n)?(Content-Range: bytes [0-9]{0,3}-/[0-9]{0,3}\r\n)?\
                  (Location: [a-z/:@]{0,9}\r\n)?(\r\n)?",
         body in "[0-9a-f\r\n]{0,30}",
         which in 0_usize..3,
     ) {
-        played(ALL[which], &[recv(head + "x"), recv(body + "x"), Then::Close]);
+        played(ALL[which], &[recv(head + "x"), recv(body + "x"), ServerAction::Close]);
     }
 }

@@ -9,7 +9,7 @@ mod table;
 
 /// Action of the scripted server.
 #[derive(Clone, Debug)]
-pub(in crate::modems) enum Do {
+pub(in crate::modems) enum ServerAction {
     Segment(Vec<u8>),
     Close,
     Reset,
@@ -28,7 +28,7 @@ pub(in crate::modems) struct Played {
 /// nothing more to do, the clock advances to the module's next wake-up.
 pub(in crate::modems) fn play(
     attempt: &mut dyn Attempt,
-    server: impl Fn(usize, &str) -> Vec<Do>,
+    server: impl Fn(usize, &str) -> Vec<ServerAction>,
 ) -> Played {
     // Not zero, so that an emulation fails if it takes `now` for the time since its start.
     let start = Duration::from_secs(1000);
@@ -75,9 +75,9 @@ pub(in crate::modems) fn play(
             Vec::new()
         } else {
             match script.pop_front() {
-                Some(Do::Segment(bytes)) => attempt.step(now, Event::Received(&bytes)),
-                Some(Do::Close) => attempt.step(now, Event::Closed),
-                Some(Do::Reset) => attempt.step(now, Event::Reset),
+                Some(ServerAction::Segment(bytes)) => attempt.step(now, Event::Received(&bytes)),
+                Some(ServerAction::Close) => attempt.step(now, Event::Closed),
+                Some(ServerAction::Reset) => attempt.step(now, Event::Reset),
                 None => {
                     now = now.max(wake.take().expect("the module waits for nothing"));
                     attempt.step(now, Event::Wake)
@@ -88,16 +88,16 @@ pub(in crate::modems) fn play(
 }
 
 /// Returns a head and a body, sent in one write, as segments of the network.
-pub(in crate::modems) fn segments(head: &str, body: &[u8]) -> Vec<Do> {
+pub(in crate::modems) fn segments(head: &str, body: &[u8]) -> Vec<ServerAction> {
     let mut all = head.as_bytes().to_vec();
     all.extend_from_slice(body);
     all.chunks(1460)
-        .map(|piece| Do::Segment(piece.to_vec()))
+        .map(|piece| ServerAction::Segment(piece.to_vec()))
         .collect()
 }
 
-pub(in crate::modems) fn closing(mut script: Vec<Do>) -> Vec<Do> {
-    script.push(Do::Close);
+pub(in crate::modems) fn closing(mut script: Vec<ServerAction>) -> Vec<ServerAction> {
+    script.push(ServerAction::Close);
     script
 }
 
@@ -175,16 +175,16 @@ fn word(played: &Played) -> String {
     }
 }
 
-fn run(core: Core, package: Package, answer: impl Fn(usize, &str) -> Vec<Do>) -> Played {
+fn run(core: Core, package: Package, answer: impl Fn(usize, &str) -> Vec<ServerAction>) -> Played {
     play(&mut Client::new(core, server()).checking(package), answer)
 }
 
-fn unchecked(core: Core, answer: impl Fn(usize, &str) -> Vec<Do>) -> String {
+fn unchecked(core: Core, answer: impl Fn(usize, &str) -> Vec<ServerAction>) -> String {
     word(&run(core, Package::Unchecked, answer))
 }
 
 /// Sends the file; cuts the first connection after 70 kB.
-fn cut_once(n: usize, request: &str) -> Vec<Do> {
+fn cut_once(n: usize, request: &str) -> Vec<ServerAction> {
     let file = file();
     match range(request) {
         Some(from) => {
@@ -205,7 +205,7 @@ fn cut_once(n: usize, request: &str) -> Vec<Do> {
 }
 
 #[test]
-fn every_core_takes_a_good_answer_and_forgives_what_http_parser_forgives() {
+fn every_core_accepts_a_good_reply_and_what_http_parser_tolerates() {
     let file = file();
     let n = file.len();
     for head in [
@@ -226,7 +226,7 @@ fn every_core_takes_a_good_answer_and_forgives_what_http_parser_forgives() {
 }
 
 #[test]
-fn nine_kilobytes_of_headers_in_segments_are_refused_once_the_limit_is_passed() {
+fn headers_above_the_limit_are_refused() {
     let long = format!("HTTP/1.1 200 OK\r\nX-Long: {}", "x".repeat(9000));
     for core in Core::ALL {
         let got = unchecked(core, |_, _| segments(&long, b""));
@@ -248,7 +248,7 @@ fn nine_kilobytes_of_headers_in_segments_are_refused_once_the_limit_is_passed() 
 }
 
 #[test]
-fn a_refusal_without_a_length_is_told_apart_where_the_core_does() {
+fn each_core_reports_a_refusal_without_a_length_in_its_way() {
     for core in Core::ALL {
         let got = unchecked(core, |_, _| {
             closing(segments("HTTP/1.1 404 Not Found\r\n\r\n", b"no update"))
@@ -273,7 +273,7 @@ fn a_refusal_without_a_length_is_told_apart_where_the_core_does() {
 }
 
 #[test]
-fn an_answer_without_a_firmware_is_no_update_and_the_module_carries_on() {
+fn a_reply_without_firmware_is_no_update() {
     for (head, word) in [
         (
             "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0",
@@ -305,7 +305,7 @@ fn an_answer_without_a_firmware_is_no_update_and_the_module_carries_on() {
 }
 
 #[test]
-fn a_platform_without_fota_keeps_any_2xx_and_whatever_came_before_a_cut() {
+fn a_platform_without_fota_keeps_any_2xx_and_the_bytes_before_a_cut() {
     for core in Core::ALL {
         let run = |head: &str, body: &[u8]| {
             let mut client = Client::new(core, server()).into_file();
@@ -351,7 +351,7 @@ fn a_server_that_ignores_range_corrupts_the_cores_that_resume() {
 }
 
 #[test]
-fn the_old_cores_resume_three_times_and_no_more() {
+fn the_old_cores_resume_at_most_three_times() {
     let file = file();
     for core in [Core::D2023_02, Core::D2024_06_27] {
         let played = run(core, Package::Unchecked, |_, request| {
@@ -377,7 +377,7 @@ fn the_old_cores_resume_three_times_and_no_more() {
             }
         });
         assert_eq!(word(&stalled), "ok, 2 requests");
-        assert!(stalled.ended >= core.patience());
+        assert!(stalled.ended >= core.timeout());
     }
 }
 
@@ -405,7 +405,7 @@ fn the_request_is_sent_line_by_line_in_the_form_of_its_date() {
 }
 
 #[test]
-fn a_connection_that_fails_is_minus_4_and_a_reset_is_a_cut() {
+fn a_failed_connection_is_code_minus_4_and_a_reset_is_a_cut() {
     for core in Core::ALL {
         let mut client = Client::new(core, server());
         client.step(Duration::ZERO, Event::Start);
@@ -418,7 +418,7 @@ fn a_connection_that_fails_is_minus_4_and_a_reset_is_a_cut() {
             let mut script = cut_once(0, request);
             if range(request).is_none() {
                 script.pop();
-                script.push(Do::Reset);
+                script.push(ServerAction::Reset);
             }
             script
         });
@@ -427,7 +427,7 @@ fn a_connection_that_fails_is_minus_4_and_a_reset_is_a_cut() {
 }
 
 #[test]
-fn the_timeout_counts_from_the_start_however_the_bytes_drip() {
+fn the_timeout_counts_from_the_start_even_if_bytes_arrive_slowly() {
     for core in Core::ALL {
         let mut client = Client::new(core, server()).within(Duration::from_secs(30));
         let at = Duration::from_secs;
@@ -459,7 +459,7 @@ fn the_timeout_counts_from_the_start_however_the_bytes_drip() {
 proptest::proptest! {
     /// The client ends without a panic, whatever bytes arrive in whatever pieces.
     #[test]
-    fn no_bytes_confuse_the_client_for_ever(
+    fn no_bytes_confuse_the_client_endlessly(
         bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400),
         piece in 1_usize..50,
         which in 0..Core::ALL.len(),
@@ -472,8 +472,8 @@ proptest::proptest! {
             "HTTP/1.1 200"
         };
         let played = run(core, Package::Ec7xx, |_, _| {
-            let mut script = vec![Do::Segment(head.into())];
-            script.extend(bytes.chunks(piece).map(|piece| Do::Segment(piece.to_vec())));
+            let mut script = vec![ServerAction::Segment(head.into())];
+            script.extend(bytes.chunks(piece).map(|piece| ServerAction::Segment(piece.to_vec())));
             closing(script)
         });
         proptest::prop_assert!(!matches!(played.outcome, Outcome::Updated(_)));

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn an_answer_in_words_is_minus_9_with_the_package_check_and_garbage_without() {
+fn a_text_reply_is_code_minus_9_with_the_package_check_and_garbage_without() {
     let words = br#"{"code": 27, "msg": "\u5df2\u662f\u6700\u65b0\u7248\u672c"}"#;
     for body in [&words[..], &words.repeat(4)] {
         for core in Core::ALL {
@@ -21,8 +21,8 @@ fn the_package_check_refuses_a_wrong_header_at_its_93rd_byte() {
     for core in Core::ALL {
         let played = run(core, Package::Ec7xx, |_, _| {
             vec![
-                Do::Segment(ok_head(wrong.len()).into()),
-                Do::Segment(wrong[..93].to_vec()),
+                ServerAction::Segment(ok_head(wrong.len()).into()),
+                ServerAction::Segment(wrong[..93].to_vec()),
             ]
         });
         assert_eq!(word(&played), "-9", "{core:?}");
@@ -31,7 +31,7 @@ fn the_package_check_refuses_a_wrong_header_at_its_93rd_byte() {
 }
 
 #[test]
-fn a_package_shorter_than_its_header_says_is_busy_in_the_way_of_its_date() {
+fn a_package_shorter_than_its_header_says_is_busy_as_its_core_is() {
     let file = file();
     let short = &file[..50_000];
     for core in Core::ALL {
@@ -39,8 +39,8 @@ fn a_package_shorter_than_its_header_says_is_busy_in_the_way_of_its_date() {
             closing(segments(&ok_head(short.len()), short))
         });
         let (expected, time) = match core {
-            core if core < Core::D2025_12_02 => ("never", core.patience()),
-            Core::D2026_05_08 => ("hangs, -9", core.patience()),
+            core if core < Core::D2025_12_02 => ("never", core.timeout()),
+            Core::D2026_05_08 => ("hangs, -9", core.timeout()),
             _ => ("-9", Duration::from_secs(12)),
         };
         assert_eq!(word(&played), expected, "{core:?}");

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn every_core_answers_every_column_of_the_table_as_the_table_says() {
+fn every_core_behaves_as_its_row_of_the_table() {
     let (given, dropped) = ("-9, given", "-9, dropped");
     let early4 = "-5, 4 requests";
     let (first, resumed) = ("first segment", "ok, 2 requests");
@@ -167,7 +167,7 @@ fn every_core_answers_every_column_of_the_table_as_the_table_says() {
             core.since().to_owned(),
             unchecked(core, |_, _| {
                 let (one, two) = good.split_at(20);
-                let mut script = vec![Do::Segment(one.into())];
+                let mut script = vec![ServerAction::Segment(one.into())];
                 script.extend(closing(segments(two, &file)));
                 script
             }),
@@ -199,7 +199,7 @@ fn every_core_answers_every_column_of_the_table_as_the_table_says() {
 }
 
 #[test]
-fn what_every_core_refuses_it_refuses_with_its_code() {
+fn every_core_reports_a_bad_reply_with_its_code() {
     let nine = format!(
         "HTTP/1.1 200 OK\r\nX-Long: {}\r\nContent-Length: 5\r\n\r\n",
         "x".repeat(9000)
@@ -208,7 +208,10 @@ fn what_every_core_refuses_it_refuses_with_its_code() {
     let empty = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
     for core in Core::ALL {
         let long = unchecked(core, |_, _| {
-            vec![Do::Segment(nine.clone().into_bytes()), Do::Close]
+            vec![
+                ServerAction::Segment(nine.clone().into_bytes()),
+                ServerAction::Close,
+            ]
         });
         assert_eq!(long, "-6", "{core:?}");
         let empty = unchecked(core, |_, _| closing(segments(empty, b"")));
@@ -218,7 +221,7 @@ fn what_every_core_refuses_it_refuses_with_its_code() {
             _ => "no update, -9 at the timeout",
         };
         assert_eq!(empty, expected, "{core:?}");
-        let nothing = unchecked(core, |_, _| vec![Do::Close]);
+        let nothing = unchecked(core, |_, _| vec![ServerAction::Close]);
         assert_eq!(nothing, "-5", "{core:?}");
         let silence = unchecked(core, |_, _| Vec::new());
         assert_eq!(silence, "hangs, -8", "{core:?}");

@@ -25,7 +25,7 @@ pub const LARGEST: u64 = 65535 * PACKET as u64;
 
 /// Prefixes of this server's replies and those of other servers. A message that begins so gets no reply. Otherwise the
 /// server could exchange replies with another server, or with itself, endlessly (docs/hazards.md 5).
-const REPLIES: [&[u8]; 8] = [
+const REPLY_PREFIXES: [&[u8]; 8] = [
     b"LUAUPDATE",
     b"ERR",
     b"no upgrade",
@@ -49,7 +49,7 @@ pub enum Datagram<'a> {
     /// Any other text; the reply is `unknown function`.
     Unknown,
     /// A message that gets no reply: empty, not text, or with the prefix of a reply (docs/hazards.md 5).
-    Silence,
+    NoReply,
 }
 
 /// A request for packet `number` of upgrade `id`. A field is `None` if it is not a number that this server could have
@@ -65,8 +65,8 @@ pub struct Get {
 /// Parses one message. Trailing CR, LF, NUL, spaces and tabs are ignored.
 pub fn parse(bytes: &[u8]) -> Datagram<'_> {
     let message = trim_end(bytes);
-    if is_silence(message) {
-        return Datagram::Silence;
+    if gets_no_reply(message) {
+        return Datagram::NoReply;
     }
     if let Ok((_, get)) = get(message) {
         return Datagram::Get(get);
@@ -106,9 +106,9 @@ fn trim_end(bytes: &[u8]) -> &[u8] {
     end.and_then(|end| bytes.get(..=end)).unwrap_or_default()
 }
 
-fn is_silence(message: &[u8]) -> bool {
+fn gets_no_reply(message: &[u8]) -> bool {
     message.is_empty()
-        || REPLIES.iter().any(|reply| message.starts_with(reply))
+        || REPLY_PREFIXES.iter().any(|reply| message.starts_with(reply))
         || message.iter().any(u8::is_ascii_control)
         // Each field is checked alone: a message may contain a project in UTF-8 and an SN in GBK.
         || !message.split(|&b| b == b',').all(text::is_readable)
@@ -119,12 +119,12 @@ fn user_check(message: &[u8]) -> Option<Datagram<'_>> {
     let (_, (imei, rest)) = first_field(message).ok()?;
     let (name, version) = last_field(rest)?;
     let check = check(b"", imei, name, version);
-    let is_module = check.device.is_some() || is_nobody(imei);
+    let is_module = check.device.is_some() || is_placeholder_id(imei);
     is_module.then_some(Datagram::Check(check))
 }
 
 /// Whether the field contains `nil` or zeros in place of a module's id.
-fn is_nobody(imei: &[u8]) -> bool {
+fn is_placeholder_id(imei: &[u8]) -> bool {
     let imei = imei.trim_ascii();
     !imei.is_empty() && DeviceId::is_nobody(&text::read(imei))
 }

@@ -108,7 +108,7 @@ fn a_check_in_the_official_format_is_read() {
 }
 
 #[test]
-fn a_packet_is_asked_for_in_both_dialects() {
+fn a_packet_is_requested_in_both_dialects() {
     assert_eq!(parse(b"Get5,7"), got(Some(5), Some(7)));
     assert_eq!(
         parse(b"Get65535,2147483647\r\n"),
@@ -125,7 +125,7 @@ fn a_packet_is_asked_for_in_both_dialects() {
 }
 
 #[test]
-fn numbers_that_we_cannot_have_given_are_none() {
+fn numbers_that_the_server_cannot_have_assigned_are_none() {
     for (bytes, number, id) in [
         (&b"Get0,7"[..], None, Some(7)),
         (b"Get65536,7", None, Some(7)),
@@ -173,7 +173,7 @@ fn other_text_is_unknown() {
 }
 
 #[test]
-fn replies_and_what_is_no_text_are_met_with_silence() {
+fn replies_and_bytes_that_are_no_text_get_no_reply() {
     for bytes in [
         &b""[..],
         b"\r\n\0",
@@ -195,10 +195,10 @@ fn replies_and_what_is_no_text_are_met_with_silence() {
         b"862991443753386,\xff\xff,1.0.0",
         b"\x16\x03\x01",
     ] {
-        assert_eq!(parse(bytes), Datagram::Silence, "{}", bytes.escape_ascii());
+        assert_eq!(parse(bytes), Datagram::NoReply, "{}", bytes.escape_ascii());
     }
     for refusal in [b"no upgrade".as_slice(), b"imei range error", b"ERR"] {
-        assert_eq!(parse(refusal), Datagram::Silence);
+        assert_eq!(parse(refusal), Datagram::NoReply);
     }
 }
 
@@ -247,11 +247,11 @@ proptest! {
     }
 
     #[test]
-    fn what_we_answer_is_never_answered(id in 0..=i32::MAX as u32, size in 1..=LARGEST) {
+    fn replies_of_the_server_get_no_reply(id in 0..=i32::MAX as u32, size in 1..=LARGEST) {
         let (count, last) = packets(size).unwrap();
         let mut buffer = [0; 31];
         let length = write_offer(&mut buffer, id, count, last);
         prop_assert!(length > 0);
-        prop_assert_eq!(parse(&buffer[..length]), Datagram::Silence);
+        prop_assert_eq!(parse(&buffer[..length]), Datagram::NoReply);
     }
 }

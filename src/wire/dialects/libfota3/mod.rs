@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::id;
-use super::parameters::{fields, given, pair, without_authority, without_slashes};
+use super::parameters::{fields, non_empty, pair, without_authority, without_slashes};
 use crate::decision::{Check, Offer};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
@@ -64,7 +64,7 @@ pub struct Libfota3Check<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Libfota3File<'a> {
     /// The check whose reply contained the URL.
-    pub asked: Libfota3Check<'a>,
+    pub origin: Libfota3Check<'a>,
     /// The content of the offered package.
     pub content: ContentId,
     /// Proof that the reply contained the URL.
@@ -73,7 +73,7 @@ pub struct Libfota3File<'a> {
 
 /// A module's report of the result of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reported {
+pub struct ResultReport {
     /// The device.
     pub device: DeviceId,
     /// The content that the device received.
@@ -93,13 +93,13 @@ pub fn read(target: &[u8]) -> Option<Libfota3Request<'_>> {
     let (path, query) = target.split_at(at.unwrap_or(target.len()));
     let path = path.strip_suffix(b"/").unwrap_or(path);
     if path == CHECK {
-        Some(Libfota3Request::Check(asked(query)))
+        Some(Libfota3Request::Check(parse_check(query)))
     } else if path == RESULT {
         Some(Libfota3Request::Report)
     } else if path == FILE.as_bytes() {
         let text = |name| value(query, name).and_then(|raw| std::str::from_utf8(raw).ok());
         Some(Libfota3Request::File(Libfota3File {
-            asked: asked(query),
+            origin: parse_check(query),
             content: ContentId::parse(text("content")?)?,
             mark: u64::from_str_radix(text("mark")?, 16).ok()?,
         }))
@@ -113,7 +113,7 @@ fn value<'a>(query: &'a [u8], name: &str) -> Option<&'a [u8]> {
     fields(query)
         .filter_map(pair)
         .filter(|(key, _)| key.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
-        .find_map(|(_, value)| given(Some(value)))
+        .find_map(|(_, value)| non_empty(Some(value)))
 }
 
 /// Returns the value, not empty, of a field that starts with `begin`, up to the next `&`.
@@ -121,10 +121,10 @@ fn raw_value<'a>(query: &'a [u8], begin: &[u8]) -> Option<&'a [u8]> {
     let query = query.strip_prefix(b"?").unwrap_or(query);
     query
         .split(|byte| *byte == b'&')
-        .find_map(|field| given(field.strip_prefix(begin)))
+        .find_map(|field| non_empty(field.strip_prefix(begin)))
 }
 
-fn asked(query: &[u8]) -> Libfota3Check<'_> {
+fn parse_check(query: &[u8]) -> Libfota3Check<'_> {
     let text = |name| value(query, name).map(decode).unwrap_or_default();
     let device = ["imei", "mac", "uid"].into_iter().find_map(|kind| {
         let raw = match kind {
@@ -277,10 +277,10 @@ fn read_serial(text: &str) -> Option<(DeviceId, ContentId, u64)> {
 }
 
 /// Parses a report: `{"fota_sn":"…","result_code":1}`.
-pub fn report(body: &[u8]) -> Option<Reported> {
+pub fn report(body: &[u8]) -> Option<ResultReport> {
     let json: Value = serde_json::from_str(str::from_utf8(body).ok()?).ok()?;
     let (device, content, mark) = read_serial(json.get("fota_sn")?.as_str()?)?;
-    Some(Reported {
+    Some(ResultReport {
         device,
         content,
         mark,

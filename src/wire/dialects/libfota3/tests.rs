@@ -16,7 +16,7 @@ fn check(target: &str) -> Libfota3Check<'_> {
 }
 
 #[test]
-fn its_check_is_that_of_libfota2() {
+fn the_check_equals_that_of_libfota2() {
     let asked = check(ASK);
     let twin = "/luat/update?imei=862991443753386&project_key=K%261&firmware_name=A%20B%26C_LuatOS-SoC_\
                 Air780EPM&version=2012.001.000.003";
@@ -30,15 +30,15 @@ fn its_check_is_that_of_libfota2() {
 
 #[test]
 fn a_version_is_made_of_core_and_script_where_both_are_numbers() {
-    let said = |core: &str, script: &str| version(core, script);
-    assert_eq!(said("2012", "1.2.3"), ("2012.1.2.3".to_owned(), None));
-    assert_eq!(said("2012", "1.2.3.4"), ("2012.1.2.3.4".to_owned(), None));
-    assert_eq!(said("V1103", "1.0.2"), ("1103.1.0.2".to_owned(), None));
-    assert_eq!(said("", "1.2.3"), ("1.2.3".to_owned(), None));
-    assert_eq!(said("2012", "1.2"), ("1.2".to_owned(), Some(2012)));
-    assert_eq!(said("2012", "beta"), ("beta".to_owned(), Some(2012)));
-    assert_eq!(said("2012", "1.2.x"), ("1.2.x".to_owned(), Some(2012)));
-    assert_eq!(said("x", ""), (String::new(), None));
+    let joined = |core: &str, script: &str| version(core, script);
+    assert_eq!(joined("2012", "1.2.3"), ("2012.1.2.3".to_owned(), None));
+    assert_eq!(joined("2012", "1.2.3.4"), ("2012.1.2.3.4".to_owned(), None));
+    assert_eq!(joined("V1103", "1.0.2"), ("1103.1.0.2".to_owned(), None));
+    assert_eq!(joined("", "1.2.3"), ("1.2.3".to_owned(), None));
+    assert_eq!(joined("2012", "1.2"), ("1.2".to_owned(), Some(2012)));
+    assert_eq!(joined("2012", "beta"), ("beta".to_owned(), Some(2012)));
+    assert_eq!(joined("2012", "1.2.x"), ("1.2.x".to_owned(), Some(2012)));
+    assert_eq!(joined("x", ""), (String::new(), None));
 }
 
 // Case 20.
@@ -54,7 +54,7 @@ fn a_check_without_a_script_name_still_says_platform_and_core() {
 }
 
 #[test]
-fn the_three_paths_are_told_apart_from_others() {
+fn only_the_three_paths_are_parsed() {
     assert_eq!(
         read(b"/api/site/turnkey_fota_result"),
         Some(Libfota3Request::Report)
@@ -79,7 +79,7 @@ fn the_three_paths_are_told_apart_from_others() {
 }
 
 #[test]
-fn a_url_brings_back_the_check_whose_answer_it_was_in() {
+fn a_file_url_contains_the_check_that_it_answers() {
     for (ask, id) in [
         (ASK, "imei"),
         (
@@ -103,7 +103,7 @@ fn a_url_brings_back_the_check_whose_answer_it_was_in() {
             project_key: None,
             ..asked.check.clone()
         };
-        assert_eq!(wanted.asked.check, without_key);
+        assert_eq!(wanted.origin.check, without_key);
     }
     let long = format!("/api/site/turnkey_fota?script_name={}", "x".repeat(1200));
     assert_eq!(check(&long).url("http://h", A, 1), None);
@@ -145,8 +145,8 @@ const SCRIPT: PackageKind = PackageKind::Ec7xx { delta: false };
 const DELTA: PackageKind = PackageKind::Ec7xx { delta: true };
 
 #[test]
-fn an_offer_says_what_libfota3_reads() {
-    let said = answer(ASK, "A B&C/2.0.1/u.bin", SCRIPT);
+fn an_offer_has_the_fields_that_libfota3_parses() {
+    let reply = answer(ASK, "A B&C/2.0.1/u.bin", SCRIPT);
     let device = DeviceId::parse("862991443753386").unwrap();
     let serial = format!("i{:x}-{A}-0000000000000007", device.parts().1);
     let expected = json!({
@@ -154,9 +154,9 @@ fn an_offer_says_what_libfota3_reads() {
         "core_id": 1, "size": 9000, "sha256": A.to_string(), "url": "http://h/x",
         "fota_sn": serial,
     });
-    assert_eq!(said, expected);
-    let body = json!({ "fota_sn": said["fota_sn"], "result_code": 2 }).to_string();
-    let reported = Reported {
+    assert_eq!(reply, expected);
+    let body = json!({ "fota_sn": reply["fota_sn"], "result_code": 2 }).to_string();
+    let reported = ResultReport {
         device,
         content: A,
         mark: 7,
@@ -173,10 +173,10 @@ fn the_answer_names_the_core_id_as_a_number_the_core_as_text_and_the_middle_numb
                &core_version=2046&script_name=TURNKEY&script_version=001.999.000";
     let path = "TURNKEY_2046.001.001_LuatOS-SoC_Air780EPM.bin";
     for kind in [SCRIPT, PackageKind::Generic] {
-        let said = answer(ask, path, kind);
-        assert_eq!(said["core_id"], json!(1));
-        assert_eq!(said["core_version"], json!("2046"));
-        assert_eq!(said["script_version"], json!("001.999.001"));
+        let reply = answer(ask, path, kind);
+        assert_eq!(reply["core_id"], json!(1));
+        assert_eq!(reply["core_version"], json!("2046"));
+        assert_eq!(reply["script_version"], json!("001.999.001"));
     }
 }
 
@@ -184,12 +184,12 @@ fn the_answer_names_the_core_id_as_a_number_the_core_as_text_and_the_middle_numb
 #[test]
 fn the_script_version_has_as_many_digits_as_the_request() {
     let ask = ASK.replace("001.000.003", "001.000.000");
-    let said = answer(&ask, "A B&C/1.0.1/u.bin", SCRIPT);
-    assert_eq!(said["script_version"], "001.000.001");
+    let reply = answer(&ask, "A B&C/1.0.1/u.bin", SCRIPT);
+    assert_eq!(reply["script_version"], "001.000.001");
 }
 
 #[test]
-fn a_core_id_that_is_no_integer_is_not_made_up() {
+fn a_core_id_that_is_no_integer_is_left_out() {
     for (sent, id) in [
         ("&core_id=7", Some(7)),
         ("&core_id=007", Some(7)),
@@ -203,8 +203,8 @@ fn a_core_id_that_is_no_integer_is_not_made_up() {
         ("&core_id=99999999999999999999", None),
     ] {
         let ask = ASK.replace("&core_id=1", sent);
-        let said = answer(&ask, "A B&C/2.0.1/u.bin", SCRIPT);
-        assert_eq!(said.get("core_id"), id.map(Value::from).as_ref(), "{sent}");
+        let reply = answer(&ask, "A B&C/2.0.1/u.bin", SCRIPT);
+        assert_eq!(reply.get("core_id"), id.map(Value::from).as_ref(), "{sent}");
     }
 }
 
@@ -235,9 +235,9 @@ fn the_core_version_is_that_of_the_core_after_this_package() {
         ("", "A B&C/2.0.1/u.bin", SCRIPT, None),
     ] {
         let ask = ASK.replace("&core_version=2012", sent);
-        let said = answer(&ask, path, kind);
+        let reply = answer(&ask, path, kind);
         let core = core.map(Value::from);
-        assert_eq!(said.get("core_version"), core.as_ref(), "{sent} {path}");
+        assert_eq!(reply.get("core_version"), core.as_ref(), "{sent} {path}");
     }
     // A full package contains a core.
     let ask = ASK.replace("Air780EPM", "Air101");
@@ -246,7 +246,7 @@ fn the_core_version_is_that_of_the_core_after_this_package() {
 }
 
 #[test]
-fn what_is_no_report_of_ours_is_none() {
+fn an_invalid_report_is_none() {
     let serial = format!("i1-{A}-1");
     let body = |serial: &str| format!("{{\"fota_sn\":\"{serial}\",\"result_code\":1}}");
     assert!(report(body(&serial).as_bytes()).is_some());

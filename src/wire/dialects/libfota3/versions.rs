@@ -15,20 +15,20 @@ fn fields(text: &str) -> Option<Vec<&str>> {
 
 /// Returns the VERSION of the new script, in the form of the version that the module runs.
 ///
-/// `asked`: the request's `script_version`. `release`: the release's version as its name writes it. `cored`: the
+/// `requested`: the request's `script_version`. `release`: the release's version as its name writes it. `has_core`: the
 /// release's version is in core form. If it is CORE.A.C, the middle number is taken from the request.
 ///
 /// If the request pads its fields with zeros (`001.000.009`), the reply has fields of the same widths, otherwise fields
 /// without padding (`1.0.10`). If the request's version is not numeric, the digits are those of the release.
-pub(super) fn script_version(asked: &str, release: &str, cored: bool) -> String {
+pub(super) fn script_version(requested: &str, release: &str, has_core: bool) -> String {
     let Some(written) = fields(release) else {
         return release.to_owned();
     };
-    let running = fields(asked);
+    let running = fields(requested);
     let old = running.as_deref().unwrap_or_default();
-    let script = written.get(usize::from(cored)..).unwrap_or_default();
+    let script = written.get(usize::from(has_core)..).unwrap_or_default();
     let mut new: Vec<Option<&str>> = match script {
-        [] | [_] | [_, _] if cored => {
+        [] | [_] | [_, _] if has_core => {
             let at = |at: usize| Some(script.get(at).copied().unwrap_or("0"));
             vec![at(0), None, at(1)]
         }
@@ -44,7 +44,7 @@ pub(super) fn script_version(asked: &str, release: &str, cored: bool) -> String 
     // Fields that the release does not name keep the module's number; a plain release names all fields.
     new.resize(
         new.len().max(old.len()),
-        if cored { None } else { Some("0") },
+        if has_core { None } else { Some("0") },
     );
     if old.is_empty() {
         let fields: Vec<&str> = new.into_iter().map(|field| field.unwrap_or("0")).collect();
@@ -62,7 +62,7 @@ pub(super) fn script_version(asked: &str, release: &str, cored: bool) -> String 
         format!("{number:0>width$}", width = widths.at(at))
     });
     let text = fields.collect::<Vec<_>>().join(".");
-    match asked.trim().chars().next() {
+    match requested.trim().chars().next() {
         Some(v @ ('v' | 'V')) => format!("{v}{text}"),
         _ => text,
     }
@@ -95,17 +95,17 @@ impl<'v> Widths<'v> {
 
 /// Returns the core version after the update, in the form of the request's `core_version`. `core`: the new core
 /// version; `None` if the core stays or the new one is unknown. Empty if no core version is known.
-pub(super) fn core_version(asked: &str, core: Option<u32>) -> String {
-    let asked = asked.trim();
-    let digits = asked.trim_start_matches(['v', 'V']);
+pub(super) fn core_version(requested: &str, core: Option<u32>) -> String {
+    let requested = requested.trim();
+    let digits = requested.trim_start_matches(['v', 'V']);
     let before: Option<u32> = digits.parse().ok();
     match core {
         Some(core) if before != Some(core) => {
-            let form = before.and_then(|_| asked.strip_suffix(digits));
+            let form = before.and_then(|_| requested.strip_suffix(digits));
             let width = form.map_or(0, |_| digits.len());
             format!("{}{core:0width$}", form.unwrap_or_default())
         }
-        _ => asked.to_owned(),
+        _ => requested.to_owned(),
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn the_script_version_has_the_digits_of_the_request() {
-        for (asked, release, becomes) in [
+        for (requested, release, becomes) in [
             ("001.000.000", "1.0.1", "001.000.001"),
             ("1.0.0", "001.000.001", "1.0.1"),
             ("1.0.0", "1.0.1", "1.0.1"),
@@ -132,16 +132,16 @@ mod tests {
             (" 1.0.0 ", "1.0.1", "1.0.1"),
         ] {
             assert_eq!(
-                script_version(asked, release, false),
+                script_version(requested, release, false),
                 becomes,
-                "{asked} {release}"
+                "{requested} {release}"
             );
         }
     }
 
     #[test]
     fn the_middle_number_is_the_requests_where_the_release_does_not_name_it() {
-        for (asked, release, becomes) in [
+        for (requested, release, becomes) in [
             ("001.999.000", "2046.001.001", "001.999.001"),
             ("1.7.0", "2046.2.0", "2.7.0"),
             ("1.07.0", "2046.2.0", "2.07.0"),
@@ -156,16 +156,16 @@ mod tests {
             ("", "2046.1.4", "1.0.4"),
         ] {
             assert_eq!(
-                script_version(asked, release, true),
+                script_version(requested, release, true),
                 becomes,
-                "{asked} {release}"
+                "{requested} {release}"
             );
         }
     }
 
     #[test]
     fn the_number_of_fields_is_the_requests_unless_the_release_needs_more() {
-        for (asked, release, becomes) in [
+        for (requested, release, becomes) in [
             ("1.0", "1.1", "1.1"),
             ("1.0", "1.1.0", "1.1"),
             ("1.0", "1.1.5", "1.1.5"),
@@ -177,20 +177,23 @@ mod tests {
             ("7", "8", "8"),
         ] {
             assert_eq!(
-                script_version(asked, release, false),
+                script_version(requested, release, false),
                 becomes,
-                "{asked} {release}"
+                "{requested} {release}"
             );
         }
     }
 
     #[test]
-    fn what_is_no_numeric_version_leaves_the_release_as_it_is_written() {
+    fn a_version_that_is_not_numeric_leaves_the_release_unchanged() {
         let long = format!("{}1.0.0", "0".repeat(200));
-        for asked in ["beta", "", "1..0", "1.0.x", "1.2.3.4.5.6", "-1.0.0", &long] {
-            assert_eq!(script_version(asked, "001.000.002", false), "001.000.002");
-            assert_eq!(script_version(asked, "1.0.2", false), "1.0.2");
-            assert_eq!(script_version(asked, "gamma", false), "gamma");
+        for requested in ["beta", "", "1..0", "1.0.x", "1.2.3.4.5.6", "-1.0.0", &long] {
+            assert_eq!(
+                script_version(requested, "001.000.002", false),
+                "001.000.002"
+            );
+            assert_eq!(script_version(requested, "1.0.2", false), "1.0.2");
+            assert_eq!(script_version(requested, "gamma", false), "gamma");
         }
         assert_eq!(script_version("1.0.0", "gamma", false), "gamma");
         let most = "999999999.999999999.999999999";
@@ -199,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_core_version_is_text_in_the_form_of_the_request() {
-        for (asked, core, becomes) in [
+        for (requested, core, becomes) in [
             ("2046", None, "2046"),
             ("2046", Some(2046), "2046"),
             ("2046", Some(2050), "2050"),
@@ -212,7 +215,11 @@ mod tests {
             ("beta", None, "beta"),
             ("99999999999", Some(2050), "2050"),
         ] {
-            assert_eq!(core_version(asked, core), becomes, "{asked} {core:?}");
+            assert_eq!(
+                core_version(requested, core),
+                becomes,
+                "{requested} {core:?}"
+            );
         }
     }
 }

@@ -12,7 +12,7 @@ use nom::sequence::{preceded, terminated};
 use nom::{IResult, Parser};
 
 use super::id;
-use super::parameters::{fields, given, pair};
+use super::parameters::{fields, non_empty, pair};
 use crate::decision::Check;
 use crate::firmware::audience::DeviceId;
 use crate::wire::text::decode;
@@ -20,7 +20,7 @@ use crate::wire::text::decode;
 /// Parses a target without leading slashes: a check at a known path, or at any other path if the query is that of a
 /// check.
 pub(in crate::wire) fn check(target: &[u8]) -> Option<Check<'_>> {
-    let (path, query, hint) = cut(target);
+    let (path, query, hint) = split_target(target);
     let values = Values::read(query);
     let project = match well_known(path) {
         Ok((_, project)) => project,
@@ -31,11 +31,11 @@ pub(in crate::wire) fn check(target: &[u8]) -> Option<Check<'_>> {
     Some(Check {
         device,
         device_text: device_text.unwrap_or_default(),
-        firmware_name: given(values.firmware_name).map(decode).map(Into::into),
+        firmware_name: non_empty(values.firmware_name).map(decode).map(Into::into),
         path_project: project.map(decode),
         version: values.version.map(decode).unwrap_or_default(),
         core_version: values.core_version.and_then(core_version),
-        project_key: given(values.project_key).map(decode),
+        project_key: non_empty(values.project_key).map(decode),
         need_oss_url: values.need_oss_url == Some(b"1"),
         largest: None,
         hint,
@@ -76,7 +76,7 @@ fn is_left_over(byte: u8) -> bool {
 /// Splits path and query: at the first `?`, or where a query begins without one, because libfota2 of 2024-11 and later
 /// only appends to the URL that the user wrote (docs/protocol.md 1g). Also returns a hint about a mistake in the URL
 /// (docs/protocol.md 3).
-fn cut(target: &[u8]) -> (&[u8], &[u8], &'static str) {
+fn split_target(target: &[u8]) -> (&[u8], &[u8], &'static str) {
     const BEGINNINGS: [&[u8]; 11] = [
         b"imei=",
         b"mac=",
@@ -105,13 +105,13 @@ fn cut(target: &[u8]) -> (&[u8], &[u8], &'static str) {
         return (path, query, hint);
     }
     match rest.strip_prefix(b"?") {
-        Some(query) => (path, query, oddity(query)),
+        Some(query) => (path, query, query_hint(query)),
         None => (target, b"", ""),
     }
 }
 
 /// Returns a hint for the module's owner about a mistake in the query; empty if there is none.
-fn oddity(query: &[u8]) -> &'static str {
+fn query_hint(query: &[u8]) -> &'static str {
     if query.starts_with(b"?") {
         "the url in the module's script should end without `?`"
     } else if query.starts_with(b"nil&") {
@@ -144,7 +144,7 @@ impl<'a> Values<'a> {
         let mut values = Values::default();
         for (key, value) in fields(query).filter_map(pair) {
             if let Some(slot) = values.slot(key.trim_ascii())
-                && given(*slot).is_none()
+                && non_empty(*slot).is_none()
             {
                 *slot = Some(value);
             }
@@ -171,12 +171,12 @@ impl<'a> Values<'a> {
 
     /// Whether the values identify the project.
     fn names_a_project(&self) -> bool {
-        given(self.firmware_name).is_some() || given(self.project_key).is_some()
+        non_empty(self.firmware_name).is_some() || non_empty(self.project_key).is_some()
     }
 
     /// Returns the first of imei, mac, uid and muid that is a valid id, and the text by which the id is shown.
     fn device(&self, query: &'a [u8]) -> Option<(DeviceId, Cow<'a, str>)> {
-        let imei = given(self.imei).or_else(|| swallowed_imei(query));
+        let imei = non_empty(self.imei).or_else(|| imei_in_other_value(query));
         [
             (imei, false),
             (self.mac, false),
@@ -194,7 +194,7 @@ fn core_version(value: &[u8]) -> Option<u32> {
 }
 
 /// Returns the IMEI in `?a=1imei=862991443753386&…`, which results from a user's URL that ends in `?a=1`.
-fn swallowed_imei(query: &[u8]) -> Option<&[u8]> {
+fn imei_in_other_value(query: &[u8]) -> Option<&[u8]> {
     let digits = |input| -> IResult<&[u8], &[u8]> { digit1.parse(input) };
     memchr_iter(b'=', query)
         .filter_map(|at| query.split_at_checked(at))

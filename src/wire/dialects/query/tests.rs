@@ -13,7 +13,7 @@ fn checked(target: &[u8]) -> Check<'_> {
 }
 
 /// Returns the device as written, the firmware name, the version and the key.
-fn said(target: &[u8]) -> [String; 4] {
+fn fields_of(target: &[u8]) -> [String; 4] {
     let check = checked(target);
     [
         check.device_text.into_owned(),
@@ -64,12 +64,12 @@ fn every_generation_of_module_is_understood() {
             ["3042455331313330", "X_LuatOS-SoC_V1004_ESP32C3", "1.0.0", "KEY"],
         ),
     ] {
-        assert_eq!(said(target), expected, "{}", target.escape_ascii());
+        assert_eq!(fields_of(target), expected, "{}", target.escape_ascii());
     }
 }
 
 #[test]
-fn what_is_odd_about_a_request_is_said() {
+fn a_mistake_in_the_url_gets_a_hint() {
     let rest = "imei=862991443753386&firmware_name=P_LuatOS-SoC_EC618&version=2012.1.0";
     for (begin, words) in [
         ("/upgrade?", ""),
@@ -86,7 +86,7 @@ fn what_is_odd_about_a_request_is_said() {
 }
 
 #[test]
-fn every_mistake_of_users_is_understood() {
+fn every_known_mistake_of_users_is_tolerated() {
     // docs/protocol.md 3, in this order.
     let expected = ["862991443753386", "P_LuatOS-SoC_EC618", "2012.1.0", "K"];
     for target in [
@@ -108,7 +108,7 @@ fn every_mistake_of_users_is_understood() {
         b" /luat/update?imei= 862991443753386&project_key=K&firmware_name=P_LuatOS-SoC_EC618&version=2012.1.0 ",
         b"http://ota.example.com:8080/luat/update?imei=862991443753386&project_key=K&firmware_name=P_LuatOS-SoC_EC618&version=2012.1.0",
     ] {
-        assert_eq!(said(target), expected, "{}", target.escape_ascii());
+        assert_eq!(fields_of(target), expected, "{}", target.escape_ascii());
     }
 }
 
@@ -119,14 +119,17 @@ fn a_module_of_an_unknown_model_asks_without_an_id() {
         b"/luat/updatenil&project_key=K&firmware_name=P_LuatOS-SoC_Air201&version=2012.1.0",
         b"/xnil&project_key=K&firmware_name=P_LuatOS-SoC_Air201&version=2012.1.0",
     ] {
-        assert_eq!(said(target), ["", "P_LuatOS-SoC_Air201", "2012.1.0", "K"]);
+        assert_eq!(
+            fields_of(target),
+            ["", "P_LuatOS-SoC_Air201", "2012.1.0", "K"]
+        );
         assert_eq!(checked(target).device, None);
     }
 }
 
 #[test]
-fn raw_spaces_utf_8_and_gbk_are_texts() {
-    let [_, name, _, key] = said(
+fn raw_spaces_utf_8_and_gbk_are_decoded() {
+    let [_, name, _, key] = fields_of(
         "/u?project_key=a b+c&device_key=我 的&firmware_name=水表_Luat_V0035_8955&version=1"
             .as_bytes(),
     );
@@ -137,7 +140,7 @@ fn raw_spaces_utf_8_and_gbk_are_texts() {
         b"/u?firmware_name=%cb%AE\xb1%eD_Luat_V0035_8955&version=1",
         b"/u?firmware_name=%e6%b0%B4%E8%A1%A8_Luat_V0035_8955&version=1",
     ] {
-        assert_eq!(said(target)[1], "水表_Luat_V0035_8955");
+        assert_eq!(fields_of(target)[1], "水表_Luat_V0035_8955");
     }
 }
 
@@ -226,7 +229,7 @@ fn a_path_may_name_the_project() {
 }
 
 #[test]
-fn our_own_paths_are_checks_whatever_they_lack_and_others_only_with_name_and_version() {
+fn known_paths_are_checks_whatever_is_missing_and_others_need_name_and_version() {
     for target in [
         &b"/luat/update"[..],
         b"/luat/update?",
@@ -279,18 +282,18 @@ fn a_normal_check_borrows_everything() {
 
 proptest! {
     #[test]
-    fn values_come_back_as_they_were_sent(
+    fn values_are_parsed_as_they_were_sent(
         name in "[^%&?=]{1,20}",
         version in "[0-9a-z. \u{4e00}-\u{9fa5}]{0,12}",
         key in "[0-9A-Za-z=+]{1,16}",
     ) {
         let target = format!("/x?project_key={key}&firmware_name={name}&version={version}&end=");
-        prop_assert_eq!(said(target.as_bytes()), ["".to_owned(), name, version, key]);
+        prop_assert_eq!(fields_of(target.as_bytes()), ["".to_owned(), name, version, key]);
     }
 }
 
 #[test]
-fn a_check_may_be_sent_below_firmware_as_to_any_other_path() {
+fn a_check_below_firmware_is_parsed_as_at_any_other_path() {
     for target in [
         "/firmware/upgrade?imei=862991443753386&firmware_name=P&version=1",
         "/firmware/?firmware_name=P&version=1",

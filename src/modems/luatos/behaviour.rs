@@ -56,11 +56,11 @@ pub(super) enum Cut {
     /// Requests the rest with Range, at most three times, and appends any reply without a check.
     Resume,
     /// Reports -5.
-    Early,
+    Fails,
     /// Reports 200.
     Claims200,
     /// Reports -9 when the time-out fires.
-    Silence,
+    UntilTimeout,
 }
 
 /// Treatment of any status other than 200 and 206.
@@ -69,14 +69,14 @@ pub(super) enum Refusal {
     /// Reports -9 when the body is complete, and passes the body to the script.
     WithBody,
     /// Reports nothing if there is a Content-Length, otherwise -5 when the server closes.
-    Unheard,
+    NotReported,
     /// Reports -9 immediately and drops the body.
     AtHead,
     /// Reports -9 when the server closes or the time-out fires, and drops the body.
     AtClose,
     /// Reports -9 when the server closes, and drops the body. The time-out never fires
     /// (docs/protocol.md 9g).
-    AtCloseAlone,
+    AtCloseOnly,
 }
 
 /// Treatment of a 200 with `Content-Length: 0` (docs/protocol.md 9g).
@@ -101,10 +101,10 @@ pub(super) enum Busy {
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Manners {
+pub(super) struct Behaviour {
     pub since: &'static str,
     pub port_in_host: bool,
-    pub says_close: bool,
+    pub sends_close: bool,
     pub overwrites_head: bool,
     pub unmeasured: Unmeasured,
     pub knows_chunks: bool,
@@ -115,14 +115,14 @@ pub(super) struct Manners {
     pub cut: Cut,
     pub busy: Busy,
     /// Total time-out if the script gives none, in seconds.
-    pub patience: u64,
+    pub timeout: u64,
 }
 
 /// First row of the table. Every other row states only what differs from an earlier one.
-const ROW_2023_02: Manners = Manners {
+const ROW_2023_02: Behaviour = Behaviour {
     since: "2023-02",
     port_in_host: false,
-    says_close: false,
+    sends_close: false,
     overwrites_head: true,
     unmeasured: Unmeasured::AsCut,
     knows_chunks: true,
@@ -132,32 +132,32 @@ const ROW_2023_02: Manners = Manners {
     empty: Empty::Code(-9),
     cut: Cut::Resume,
     busy: Busy::Spins,
-    patience: 600,
+    timeout: 600,
 };
-const ROW_2023_12_01: Manners = Manners {
+const ROW_2023_12_01: Behaviour = Behaviour {
     since: "2023-12-01",
     port_in_host: true,
     ..ROW_2023_02
 };
 // Some cores of 2024 and 2025 wait twice ten minutes; which ones is not established.
-const ROW_2024_06_27: Manners = Manners {
+const ROW_2024_06_27: Behaviour = Behaviour {
     since: "2024-06-27",
     overwrites_head: false,
-    patience: 1200,
+    timeout: 1200,
     ..ROW_2023_12_01
 };
-const ROW_2025_01_27: Manners = Manners {
+const ROW_2025_01_27: Behaviour = Behaviour {
     since: "2025-01-27",
-    cut: Cut::Early,
+    cut: Cut::Fails,
     ..ROW_2024_06_27
 };
-const ROW_2025_11_12: Manners = Manners {
+const ROW_2025_11_12: Behaviour = Behaviour {
     since: "2025-11-12",
-    refusal: Refusal::Unheard,
-    patience: 600,
+    refusal: Refusal::NotReported,
+    timeout: 600,
     ..ROW_2025_01_27
 };
-const ROW_2025_12_02: Manners = Manners {
+const ROW_2025_12_02: Behaviour = Behaviour {
     since: "2025-12-02",
     knows_chunks: false,
     needs_space: true,
@@ -166,19 +166,19 @@ const ROW_2025_12_02: Manners = Manners {
     busy: Busy::TwelveSeconds,
     ..ROW_2025_11_12
 };
-const ROW_2025_12_04: Manners = Manners {
+const ROW_2025_12_04: Behaviour = Behaviour {
     since: "2025-12-04",
     unmeasured: Unmeasured::Complete,
     knows_chunks: true,
     needs_space: false,
     ..ROW_2025_12_02
 };
-const ROW_2025_12_14: Manners = Manners {
+const ROW_2025_12_14: Behaviour = Behaviour {
     since: "2025-12-14",
-    says_close: true,
+    sends_close: true,
     ..ROW_2025_12_04
 };
-const ROW_2025_12_19: Manners = Manners {
+const ROW_2025_12_19: Behaviour = Behaviour {
     since: "2025-12-19",
     unmeasured: Unmeasured::FirstSegment,
     knows_chunks: false,
@@ -186,12 +186,12 @@ const ROW_2025_12_19: Manners = Manners {
     cut: Cut::Claims200,
     ..ROW_2025_12_14
 };
-const ROW_2026_01_14: Manners = Manners {
+const ROW_2026_01_14: Behaviour = Behaviour {
     since: "2026-01-14",
     knows_chunks: true,
     ..ROW_2025_12_19
 };
-const ROW_2026_02_02: Manners = Manners {
+const ROW_2026_02_02: Behaviour = Behaviour {
     since: "2026-02-02",
     unmeasured: Unmeasured::Complete,
     needs_space: false,
@@ -200,20 +200,20 @@ const ROW_2026_02_02: Manners = Manners {
     empty: Empty::UntilTimeout,
     ..ROW_2026_01_14
 };
-const ROW_2026_02_11: Manners = Manners {
+const ROW_2026_02_11: Behaviour = Behaviour {
     since: "2026-02-11",
-    refusal: Refusal::AtCloseAlone,
+    refusal: Refusal::AtCloseOnly,
     ..ROW_2026_02_02
 };
-const ROW_2026_03_10: Manners = Manners {
+const ROW_2026_03_10: Behaviour = Behaviour {
     since: "2026-03-10",
     unmeasured: Unmeasured::FirstSegment,
     needs_close: false,
     ..ROW_2026_02_02
 };
-const ROW_2026_05_08: Manners = Manners {
+const ROW_2026_05_08: Behaviour = Behaviour {
     since: "2026-05-08",
-    cut: Cut::Silence,
+    cut: Cut::UntilTimeout,
     busy: Busy::UntilTimeout,
     ..ROW_2026_03_10
 };
@@ -237,7 +237,7 @@ impl Core {
         Core::D2026_05_08,
     ];
 
-    pub(super) fn manners(self) -> Manners {
+    pub(super) fn behaviour(self) -> Behaviour {
         match self {
             Core::D2023_02 => ROW_2023_02,
             Core::D2023_12_01 => ROW_2023_12_01,
@@ -258,11 +258,11 @@ impl Core {
 
     /// Returns the date since which the client behaves like this: `2023-02`, `2025-12-04`.
     pub fn since(self) -> &'static str {
-        self.manners().since
+        self.behaviour().since
     }
 
     /// Returns the total time-out of a request, including connecting, if the script gives none.
-    pub fn patience(self) -> Duration {
-        Duration::from_secs(self.manners().patience)
+    pub fn timeout(self) -> Duration {
+        Duration::from_secs(self.behaviour().timeout)
     }
 }
