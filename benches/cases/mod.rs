@@ -52,21 +52,21 @@ fn limits() -> HeadLimits {
     }
 }
 
-fn parsed(bytes: &[u8]) -> head::Head<'_> {
+fn parse_head(bytes: &[u8]) -> head::Head<'_> {
     match head::read(bytes, limits()) {
         HeadProgress::Complete(head, _) => head,
         other => panic!("{other:?}"),
     }
 }
 
-fn routed(target: &[u8]) -> Check<'_> {
+fn parse_check(target: &[u8]) -> Check<'_> {
     match http_target(target) {
         HttpTarget::Check(check) => check,
         other => panic!("{other:?}"),
     }
 }
 
-fn found(path: String, number: u64) -> ScannedFile {
+fn scanned_file(path: String, number: u64) -> ScannedFile {
     let mut content = [0x5a; 32];
     let (beginning, _) = content.split_at_mut(8);
     beginning.copy_from_slice(&number.to_be_bytes());
@@ -89,8 +89,8 @@ fn found(path: String, number: u64) -> ScannedFile {
 }
 
 /// A catalogue with one project, ALIYUN, with one release.
-fn small() -> Catalog {
-    let files = vec![found("ALIYUN/2.0.0/update.bin".to_owned(), 1)];
+fn small_catalog() -> Catalog {
+    let files = vec![scanned_file("ALIYUN/2.0.0/update.bin".to_owned(), 1)];
     let found = ScanResult {
         files,
         ..ScanResult::default()
@@ -99,15 +99,18 @@ fn small() -> Catalog {
 }
 
 /// A catalogue with 100 projects of 100 releases each, and ALIYUN, whose newest release allows 100,000 ranges of IMEIs.
-fn large() -> Catalog {
+fn large_catalog() -> Catalog {
     let mut files = Vec::new();
     for project in 0..100 {
         for version in 1..=100 {
             let path = format!("P{project}/1.0.{version}/update.bin");
-            files.push(found(path, project * 1000 + version));
+            files.push(scanned_file(path, project * 1000 + version));
         }
     }
-    files.push(found("ALIYUN/2.0.1/update.bin".to_owned(), 1_000_000));
+    files.push(scanned_file(
+        "ALIYUN/2.0.1/update.bin".to_owned(),
+        1_000_000,
+    ));
     let rules = Rules {
         allow: Some(hundred_thousand_ranges()),
         ..Rules::default()
@@ -143,7 +146,7 @@ fn verdict<'c>(catalog: &'c Catalog, check: &Check<'_>) -> Verdict<'c> {
     decide(&question, &mut Notes::off())
 }
 
-fn refused_as(verdict: &Verdict<'_>, expected: Refusal) {
+fn assert_refused(verdict: &Verdict<'_>, expected: Refusal) {
     match verdict {
         Verdict::Refuse(refused) if refused.refusal == expected => {}
         other => panic!("{other:?}"),
@@ -157,22 +160,22 @@ fn head() -> Step {
 }
 
 fn query() -> Step {
-    let target = parsed(HEAD).target;
+    let target = parse_head(HEAD).target;
     Box::new(move || {
         black_box(http_target(black_box(target)));
     })
 }
 
 fn decide_nothing_newer() -> Step {
-    let (catalog, check) = (small(), routed(parsed(HEAD).target));
-    refused_as(&verdict(&catalog, &check), Refusal::NothingNewer);
+    let (catalog, check) = (small_catalog(), parse_check(parse_head(HEAD).target));
+    assert_refused(&verdict(&catalog, &check), Refusal::NothingNewer);
     Box::new(move || {
         black_box(verdict(&catalog, black_box(&check)));
     })
 }
 
 fn decide_offer() -> Step {
-    let (catalog, mut check) = (small(), routed(parsed(HEAD).target));
+    let (catalog, mut check) = (small_catalog(), parse_check(parse_head(HEAD).target));
     check.version = Cow::Borrowed("1.9.9");
     assert!(matches!(verdict(&catalog, &check), Verdict::Offer(_)));
     Box::new(move || {
@@ -181,8 +184,8 @@ fn decide_offer() -> Step {
 }
 
 fn decide_among_many() -> Step {
-    let (catalog, check) = (large(), routed(parsed(HEAD).target));
-    refused_as(&verdict(&catalog, &check), Refusal::NotThisDevice);
+    let (catalog, check) = (large_catalog(), parse_check(parse_head(HEAD).target));
+    assert_refused(&verdict(&catalog, &check), Refusal::NotThisDevice);
     Box::new(move || {
         black_box(verdict(&catalog, black_box(&check)));
     })
@@ -196,9 +199,9 @@ fn refusal() -> Step {
 
 /// A whole check, from the bytes of its head to the bytes of the refusal, without the log.
 fn check() -> Step {
-    let catalog = small();
+    let catalog = small_catalog();
     Box::new(move || {
-        let check = routed(parsed(black_box(HEAD)).target);
+        let check = parse_check(parse_head(black_box(HEAD)).target);
         if let Verdict::Refuse(refused) = verdict(&catalog, &check) {
             black_box(reply::refusal(refused.refusal, false));
         }

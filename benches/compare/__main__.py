@@ -10,7 +10,7 @@ import tempfile
 import time
 
 import rows
-from processes import Broken
+from processes import MeasureError
 
 
 def arguments():
@@ -24,7 +24,7 @@ def arguments():
     return parser.parse_args()
 
 
-def say(text):
+def log(text):
     print(text, file=sys.stderr, flush=True)
 
 
@@ -39,52 +39,52 @@ def main():
         print("\n".join(names))
         return 0
     if not names:
-        say(f"no row is called {', '.join(given.only)}: see --list")
+        log(f"no row is called {', '.join(given.only)}: see --list")
         return 2
     began = time.monotonic()
     done, broken = [], []
     root = tempfile.mkdtemp(prefix="luat-ota-compare-")
     idle = None
     try:
-        bench = rows.Bench(os.path.abspath(given.target), root, given.quick, say)
+        bench = rows.Bench(os.path.abspath(given.target), root, given.quick, log)
         if "idle" in names:
             idle = rows.Idle(bench)
         # The idle ones go on idling while the others are measured.
         for name in sorted(names, key=lambda name: name == "idle"):
-            say(f"measuring: {name} ({time.monotonic() - began:.0f} s)")
+            log(f"measuring: {name} ({time.monotonic() - began:.0f} s)")
             try:
-                for row in idle.rows() if name == "idle" else measured(rows.GROUPS[name], bench):
+                for row in idle.rows() if name == "idle" else measure_group(rows.GROUPS[name], bench):
                     done.append(row)
                     if given.json:
                         print(json.dumps(row.json(), ensure_ascii=False), flush=True)
-            except Broken as why:
+            except MeasureError as why:
                 broken.append(name)
-                say(f"not measured: {name}: {why}")
+                log(f"not measured: {name}: {why}")
     finally:
         if idle:
             idle.stop()
         shutil.rmtree(root, ignore_errors=True)
     if given.markdown:
-        readme(done)
+        print_readme(done)
     elif not given.json:
-        table(done)
-    say(f"{time.monotonic() - began:.0f} s")
+        print_table(done)
+    log(f"{time.monotonic() - began:.0f} s")
     if broken:
         return 2
     return 0 if all(row.holds is not False for row in done) else 1
 
 
-def measured(group, bench):
+def measure_group(group, bench):
     """The rows of a group. If one misses its "must", all are measured twice more, and the median of each counts: a single
     measurement on a shared machine differs from the next by several percent."""
     runs = [list(group(bench))]
     if any(row.holds is False for row in runs[0]):
-        say("a row misses its bound: measuring twice more; the medians count")
+        log("a row misses its bound: measuring twice more; the medians count")
         runs += [list(group(bench)) for _ in range(2)]
     return [sorted(again, key=lambda row: row.value)[len(again) // 2] for again in zip(*runs)]
 
 
-def machine():
+def machine_line():
     """What it was measured on, in a line."""
     with open("/proc/cpuinfo") as cpuinfo:
         names = [line.split(":", 1)[1].strip() for line in cpuinfo if line.startswith("model name")]
@@ -99,14 +99,14 @@ def value_of(row):
     return f"{row.value:.2f}" if row.value > 0.02 else f"1/{1 / row.value:.0f}"
 
 
-def readme(done):
+def print_readme(done):
     lines = [("work", "against", "ratio or value", "goal")]
     lines += [(row.work, row.against or "-", value_of(row), row.must) for row in done]
-    print(f"{_markdown(lines)}\n\n(`benches/compare.sh --markdown`: {machine()})")
+    print(f"{_markdown(lines)}\n\n(`benches/compare.sh --markdown`: {machine_line()})")
 
 
-def table(done):
-    print(f"{machine()}\n")
+def print_table(done):
+    print(f"{machine_line()}\n")
     lines = [("work", "against", "ours", "theirs", "ratio or value", "must", "aim", "holds")]
     for row in done:
         value = value_of(row)

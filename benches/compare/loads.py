@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 
-from processes import EVERYWHERE, LOAD_SIDE, Broken
+from processes import EVERYWHERE, LOAD_SIDE, MeasureError
 
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
@@ -24,9 +24,9 @@ def _run(command, seconds, where=LOAD_SIDE):
             preexec_fn=lambda: os.sched_setaffinity(0, where),
         )
     except subprocess.TimeoutExpired:
-        raise Broken(f"{command[0]} did not end within {seconds} s") from None
+        raise MeasureError(f"{command[0]} did not end within {seconds} s") from None
     if done.returncode != 0:
-        raise Broken(f"{command[0]}: {done.stderr.strip() or done.stdout.strip()}")
+        raise MeasureError(f"{command[0]}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
 
 
@@ -55,10 +55,10 @@ def wrk(server, target, connections, seconds, length):
         requests = int(requests)
         read = float(read) * {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[unit]
         if requests == 0:
-            raise Broken(f"{server.name} answered nothing")
+            raise MeasureError(f"{server.name} answered nothing")
         # wrk counts what the last, cut, replies brought as well.
         if read < 0.9 * requests * length:
-            raise Broken(f"{server.name} sent {read:.0f} bytes for {requests} requests of {length}")
+            raise MeasureError(f"{server.name} sent {read:.0f} bytes for {requests} requests of {length}")
         errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
         latency = dict(re.findall(r"^\s+(50|99)%\s+([\d.]+(?:us|ms|s))$", text, re.M))
         return {
@@ -100,7 +100,7 @@ def tftp(server, built, name, file):
     )
 
 
-def files():
+def raise_file_limit():
     """Raises the limit of open files as far as it goes; how many there may be."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -123,7 +123,7 @@ class Connections:
                 one.sendall(sent)
         except OSError as error:
             self.close()
-            raise Broken(f"{server.name} takes no more than {len(self.open)} connections: {error}") from None
+            raise MeasureError(f"{server.name} takes no more than {len(self.open)} connections: {error}") from None
 
     def __enter__(self):
         return self
@@ -138,7 +138,7 @@ class Connections:
             one.close()
         self.open.clear()
 
-    def must_be_open(self):
+    def check_open(self):
         """All of them are still connected, and have been sent nothing."""
         for one in self.open:
             one.setblocking(False)
@@ -147,17 +147,17 @@ class Connections:
             except BlockingIOError:
                 continue
             except OSError as error:
-                raise Broken(f"a connection is not open any more: {error}") from None
-            raise Broken("a connection was closed" if got == b"" else "a connection was answered")
+                raise MeasureError(f"a connection is not open any more: {error}") from None
+            raise MeasureError("a connection was closed" if got == b"" else "a connection was answered")
 
 
-def until_still(read, most=20.0, apart=0.25, tolerance=256 << 10):
+def wait_until_stable(read, timeout=20.0, interval=0.25, tolerance=256 << 10):
     """Reads a number of bytes until it has moved by no more than the tolerance for a second."""
-    last, still, end = read(), 0, time.monotonic() + most
-    while still < 4 and time.monotonic() < end:
-        time.sleep(apart)
+    last, stable, end = read(), 0, time.monotonic() + timeout
+    while stable < 4 and time.monotonic() < end:
+        time.sleep(interval)
         new = read()
-        still = still + 1 if abs(new - last) <= tolerance else 0
+        stable = stable + 1 if abs(new - last) <= tolerance else 0
         last = new
     return last
 

@@ -5,7 +5,7 @@ import os
 import random
 from pathlib import Path
 
-from processes import EVERYWHERE, Broken, Server, fetch, free_port, wait_until
+from processes import EVERYWHERE, MeasureError, Server, fetch, free_port, wait_until
 
 HERE = Path(__file__).resolve().parent.parent
 IMEI = "862991443753386"
@@ -75,7 +75,7 @@ class Peers:
             self._wait(server)
         return server
 
-    def offered(self, server, project, size):
+    def wait_until_offered(self, server, project, size):
         """Waits until a file of this size is offered."""
         asked = target(project, "1.0.0")
         length = f"Content-Length: {size}\r\n".encode()
@@ -134,7 +134,7 @@ http {{
                 return server
             server.stop()
             body = "x" * max(1, size - len(got) + len(body))
-        raise Broken(f"nginx's 404 cannot be made {size} bytes long: it has {len(got)}")
+        raise MeasureError(f"nginx's 404 cannot be made {size} bytes long: it has {len(got)}")
 
     def constant(self):
         port = free_port()
@@ -144,7 +144,7 @@ http {{
         port = free_port()
         python = self.built / "venv/bin/python"
         if not python.exists():
-            raise Broken("the seed's server has no gevent and SQLAlchemy (pip could not install them)")
+            raise MeasureError("the seed's server has no gevent and SQLAlchemy (pip could not install them)")
         return Server("seed", [python, HERE / "peers/seed.py", port, project, file], port)
 
     def tftpd(self, place):

@@ -18,7 +18,7 @@ LOAD_SIDE = {_PROCESSORS[1]} if len(_PROCESSORS) > 1 else SERVER_SIDE
 EVERYWHERE = set(_PROCESSORS)
 
 
-class Broken(Exception):
+class MeasureError(Exception):
     """A sentence: why a row could not be measured."""
 
 
@@ -41,9 +41,9 @@ def wait_until(what, seconds, condition, process=None):
         if got:
             return got
         if process is not None and process.poll() is not None:
-            raise Broken(f"{what}: {process.args[0]} has ended with {process.returncode}")
+            raise MeasureError(f"{what}: {process.args[0]} has ended with {process.returncode}")
         time.sleep(0.005)
-    raise Broken(f"{what}: not within {seconds} s")
+    raise MeasureError(f"{what}: not within {seconds} s")
 
 
 def _stat(pid):
@@ -131,13 +131,13 @@ class Server:
         return total
 
 
-def available():
+def available_memory():
     """MemAvailable in bytes."""
     with open("/proc/meminfo") as file:
         for line in file:
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
-    raise Broken("/proc/meminfo does not say MemAvailable")
+    raise MeasureError("/proc/meminfo does not say MemAvailable")
 
 
 def fetch(port, target, timeout=5):

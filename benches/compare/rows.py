@@ -13,7 +13,7 @@ from pathlib import Path
 
 import loads
 from peers import KIB, MIB, Peers, Place, message, noise, target
-from processes import Broken, available, fetch, request, wait_until
+from processes import MeasureError, available_memory, fetch, request, wait_until
 
 PER = 100_000  # requests
 GB = 1e9  # bytes
@@ -61,9 +61,9 @@ def _words(goal):
 class Bench:
     """What all groups share."""
 
-    def __init__(self, target, root, quick, say):
+    def __init__(self, target, root, quick, log):
         self.target, self.built = Path(target), Path(target) / "compare"
-        self.root, self.quick, self.say = Path(root), quick, say
+        self.root, self.quick, self.log = Path(root), quick, log
         self.peers = Peers(self.target / "release/luat-ota", self.built, root)
         self.rounds = 5 if quick else 7
         self.seconds = 1 if quick else 4
@@ -129,10 +129,10 @@ def checks(bench):
     place.release("HTTP", "1.0.1", noise(1, 4096))
     asked = target("HTTP", "9.9.9")
     with bench.peers.luat_ota(place) as ours:
-        bench.peers.offered(ours, "HTTP", 4096)
+        bench.peers.wait_until_offered(ours, "HTTP", 4096)
         reply = fetch(ours.port, asked)
         if not reply.startswith(b"HTTP/1.1 404 "):
-            raise Broken("the check is not answered with 404")
+            raise MeasureError("the check is not answered with 404")
         with (
             bench.peers.nginx_404(place, len(reply)) as plain,
             bench.peers.nginx_404(place, len(reply), "deferred") as deferred,
@@ -162,13 +162,13 @@ def downloads(bench):
         place.release(name, "1.0.1", noise(size, size))
     with bench.peers.luat_ota(place) as ours, bench.peers.nginx(place) as nginx:
         for name, text, size, at_once, must, aim in sizes:
-            bench.peers.offered(ours, name, size)
+            bench.peers.wait_until_offered(ours, name, size)
             # Without an id: the loop guard soon holds back a device that takes the same file for ever.
             asked = {"ours": target(name, "1.0.0", imei=""), "nginx": f"/{name}.bin"}
             for server in (ours, nginx):
                 body = fetch(server.port, asked[server.name if server is nginx else "ours"])
                 if not body.endswith((place.web / f"{name}.bin").read_bytes()):
-                    raise Broken(f"{server.name} sends other bytes")
+                    raise MeasureError(f"{server.name} sends other bytes")
             runs = bench.interleaved(
                 {"ours": ours, "nginx": nginx},
                 lambda peer, server: loads.wrk(server, asked[peer], at_once, bench.seconds, size),
@@ -186,7 +186,7 @@ def packets(bench):
     file = place.release("GETS", "1.0.1", noise(2, 4 * MIB))
     asked = message("GETS", "1.0.0")
     with bench.peers.luat_ota(place) as ours:
-        bench.peers.offered(ours, "GETS", 4 * MIB)
+        bench.peers.wait_until_offered(ours, "GETS", 4 * MIB)
 
         def load(peer, server, sockets=64, window=1, seconds=bench.seconds, **where):
             port = server.udp if server is ours else server.port
@@ -212,8 +212,8 @@ def packets(bench):
             value = _ratio(runs["ours"], runs["seed"], _per_reply)
             more = _compared(runs, "ours", "seed", _per_reply, "CPU-s/100k")
             yield Row("UDP GetN, 64 devices with one outstanding each", "the seed's server", value, "-", "-", **more)
-        except Broken as why:
-            bench.say(f"left out: {why}")
+        except MeasureError as why:
+            bench.log(f"left out: {why}")
 
         with bench.peers.tftpd(place) as tftpd:
 
@@ -224,9 +224,9 @@ def packets(bench):
 
             os.sched_setaffinity(ours.process.pid, loads.EVERYWHERE)
             runs = bench.interleaved({"ours": ours, "tftpd": tftpd}, whole, rounds=2 * bench.rounds + 1)
-        took = lambda run: run.done["seconds"]
-        value = _ratio(runs["ours"], runs["tftpd"], took)
-        ours_took, theirs_took = _median(runs["ours"], took), _median(runs["tftpd"], took)
+        duration = lambda run: run.done["seconds"]
+        value = _ratio(runs["ours"], runs["tftpd"], duration)
+        ours_took, theirs_took = _median(runs["ours"], duration), _median(runs["tftpd"], duration)
         yield Row(
             "4 MiB over UDP, one device, packet by packet",
             "tftpd-hpa, blksize 1024",
@@ -243,7 +243,7 @@ def half_heads(bench):
     """Connections that have sent half a head."""
     place = bench.place("half")
     place.release("HTTP", "1.0.1", noise(1, 4096))
-    count = min(10_000, loads.files() - 500)
+    count = min(10_000, loads.raise_file_limit() - 500)
     head = request(target("HTTP", "1.0.0"))
     half = head[: len(head) // 2]
     used, taken = {}, {}
@@ -252,11 +252,11 @@ def half_heads(bench):
         bench.peers.nginx(place, connections=16_384) as nginx,
     ):
         for server in (ours, nginx):
-            before = available()
+            before = available_memory()
             with loads.Connections(server, count, half) as connections:
-                used[server] = loads.until_still(server.anonymous)
-                taken[server] = before - available()
-                connections.must_be_open()
+                used[server] = loads.wait_until_stable(server.anonymous)
+                taken[server] = before - available_memory()
+                connections.check_open()
     mib = {server: amount / MIB for server, amount in used.items()}
     yield Row(
         f"anonymous memory with {count:,} connections that have sent half a head",
@@ -275,7 +275,7 @@ def stalled(bench):
     """Downloads whose client reads nothing."""
     place = bench.place("stalled")
     place.release("M16", "1.0.1", noise(16, 16 * MIB))
-    count = min(1000, loads.files() - 500)
+    count = min(1000, loads.raise_file_limit() - 500)
     falls = {"ours": [], "nginx": []}
     for _ in range(1 if bench.quick else 3):
         for name in falls:
@@ -290,11 +290,11 @@ def stalled(bench):
                 )
                 time.sleep(1.5)
                 # Before the first download: the copy that it is served from counts.
-                before = available()
+                before = available_memory()
                 with loads.Connections(server, count, request(asked), receive_buffer=4096) as connections:
-                    during = loads.until_still(available, tolerance=4 * MIB)
-                    _must_have_begun(server, connections)
-                after = loads.until_still(available, most=5, tolerance=4 * MIB)
+                    during = loads.wait_until_stable(available_memory, tolerance=4 * MIB)
+                    _check_begun(server, connections)
+                after = loads.wait_until_stable(available_memory, timeout=5, tolerance=4 * MIB)
                 copy = 16 * MIB if name == "ours" else 0
                 # Others use memory too meanwhile: taken from the middle of before and after.
                 falls[name].append((before - copy + after) / 2 - during + copy)
@@ -310,10 +310,10 @@ def stalled(bench):
     )
 
 
-def _must_have_begun(server, connections):
+def _check_begun(server, connections):
     for one in connections.open[:: max(1, len(connections.open) // 20)]:
         if not one.recv(15).startswith(b"HTTP/1.1 200"):
-            raise Broken(f"{server.name} does not send the file")
+            raise MeasureError(f"{server.name} does not send the file")
 
 
 def many(bench):
@@ -341,7 +341,7 @@ def many(bench):
             # Refused by its ranges, after a look at the newest release and the one before.
             asked = target("P57", "1.0.99")
             if not fetch(large.port, target("P1", "1.0.100", "862000000000000")):
-                raise Broken("a known device is not answered")
+                raise MeasureError("a known device is not answered")
             for server in (large, small):
                 wait_until(
                     "the ranges are looked at",
@@ -374,7 +374,7 @@ def many(bench):
             )
             times.append(time.monotonic() - began)
             if not reply.endswith(noise(project * 1000 + 100, 40)):
-                raise Broken("the first answer after a restart is not the newest release")
+                raise MeasureError("the first answer after a restart is not the newest release")
             server.kill()
     yield Row(
         "restart with 10,000 known releases, until the first answer",
@@ -432,7 +432,7 @@ class Idle:
             place.release("HTTP", "1.0.1", noise(1, 4096))
             server = bench.peers.luat_ota(place, *flags)
             self.servers.append(server)
-            bench.peers.offered(server, "HTTP", 4096)
+            bench.peers.wait_until_offered(server, "HTTP", 4096)
         # The last look at the new files comes some seconds after they are offered. Others are measured
         # meanwhile.
         self.before, self.began = None, None
@@ -481,7 +481,7 @@ def size(bench):
     it."""
     shipped = _shipped()
     if not shipped:
-        bench.say("left out: the binaries as they are shipped; packaging/build.sh x86_64 makes them")
+        bench.log("left out: the binaries as they are shipped; packaging/build.sh x86_64 makes them")
     for what, built, name, must, aim in (
         ("without features", "footprint/router/luat-ota", "luat-ota-x86_64-router", 1.5, "-"),
         ("with all features", "release/luat-ota", "luat-ota-x86_64", 3.5, "-"),
@@ -516,7 +516,7 @@ def calls(bench):
     asked = target("HTTP", "9.9.9")
     counts, tables = {}, {}
     with bench.peers.luat_ota(place) as ours:
-        bench.peers.offered(ours, "HTTP", 4096)
+        bench.peers.wait_until_offered(ours, "HTTP", 4096)
         length = len(fetch(ours.port, asked))
         with bench.peers.nginx_404(place, length) as nginx:
             for name, server in (("ours", ours), ("nginx", nginx)):
@@ -543,7 +543,7 @@ def _strace(bench, server, asked, length):
     try:
         line = strace.stderr.readline()
         if "attached" not in line:
-            raise Broken(f"strace cannot attach: {line.strip()}")
+            raise MeasureError(f"strace cannot attach: {line.strip()}")
         run = loads.wrk(server, asked, 64, 2 if bench.quick else 5, length)
     finally:
         strace.send_signal(signal.SIGINT)
@@ -555,7 +555,7 @@ def _strace(bench, server, asked, length):
         if len(fields) >= 5 and re.fullmatch(r"[\d.]+", fields[0]) and fields[-1] != "total":
             table[fields[-1]] = round(int(fields[3]) / run.done["requests"], 3)
     if not table:
-        raise Broken("strace counted nothing")
+        raise MeasureError("strace counted nothing")
     return sum(table.values()), {name: count for name, count in table.items() if count >= 0.001}
 
 
@@ -572,7 +572,7 @@ def allocations(bench):
     for what, must in (('"no update" check', 4), ("GetN", 1)):
         found = re.search(rf"^allocations per {re.escape(what)}: ([\d.]+)$", done.stdout, re.M)
         if not found:
-            raise Broken(f"tests/allocations.rs does not say how many for a {what}:\n{done.stdout}{done.stderr}")
+            raise MeasureError(f"tests/allocations.rs does not say how many for a {what}:\n{done.stdout}{done.stderr}")
         count = float(found[1])
         yield Row(f"heap allocations per {what}", "", count, must, "-", unit="allocations")
 

@@ -53,7 +53,7 @@ pub(super) async fn accept(
                         true
                     };
                     if !smol::future::or(ready, stopped).await {
-                        within(PAUSE, pin!(service.seats.left())).await;
+                        within(PAUSE, pin!(service.seats.freed())).await;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -69,7 +69,7 @@ pub(super) async fn accept(
                         );
                     }
                     service.seats.evict_any();
-                    within(PAUSE, pin!(service.seats.left())).await;
+                    within(PAUSE, pin!(service.seats.freed())).await;
                 }
             }
         }

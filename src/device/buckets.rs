@@ -10,7 +10,7 @@ use std::time::Instant;
 use crate::fleet::network::Network;
 
 /// Number of buckets in a table.
-const SLOTS: usize = 4096;
+const TABLE_SIZE: usize = 4096;
 
 /// Size of a burst, as a multiple of the tokens that a second adds.
 const BURST: u32 = 5;
@@ -37,7 +37,7 @@ pub struct RateLimits {
 /// The position of a network's bucket, the same in each table, and the time of the access.
 #[derive(Clone, Copy, Debug)]
 pub struct BucketIndex {
-    slot: usize,
+    bucket: usize,
     /// Milliseconds since the start, modulo 2^32.
     at: u32,
 }
@@ -45,7 +45,7 @@ pub struct BucketIndex {
 /// Token buckets, one for each network, or for a few networks together.
 #[derive(Debug)]
 pub struct Buckets {
-    slots: Box<[TokenBucket]>,
+    table: Box<[TokenBucket]>,
     /// Tokens per second; 0: no limit.
     rate: u32,
     /// Capacity of a bucket, in thousandths of a token.
@@ -83,7 +83,7 @@ impl RateLimits {
             self.last = (now, elapsed.as_millis() as u32);
         }
         BucketIndex {
-            slot: (self.hasher.hash_one(network) as usize) % SLOTS,
+            bucket: (self.hasher.hash_one(network) as usize) % TABLE_SIZE,
             at: self.last.1,
         }
     }
@@ -92,14 +92,14 @@ impl RateLimits {
 impl Buckets {
     fn new(rate: u32) -> Buckets {
         let full = rate.saturating_mul(BURST * TOKEN);
-        let slots = if rate > 0 { SLOTS } else { 0 };
+        let size = if rate > 0 { TABLE_SIZE } else { 0 };
         Buckets {
-            slots: vec![
+            table: vec![
                 TokenBucket {
                     tokens: full,
                     at: 0
                 };
-                slots
+                size
             ]
             .into_boxed_slice(),
             rate,
@@ -109,19 +109,19 @@ impl Buckets {
 
     /// Whether the bucket has a token.
     pub fn has(&self, index: BucketIndex) -> bool {
-        let slot = self.slots.get(index.slot);
-        slot.is_none_or(|slot| self.tokens(*slot, index.at) >= TOKEN)
+        let bucket = self.table.get(index.bucket);
+        bucket.is_none_or(|bucket| self.tokens(*bucket, index.at) >= TOKEN)
     }
 
     /// Takes a token. Returns false if there is none.
     pub fn take(&mut self, index: BucketIndex) -> bool {
-        let Some(slot) = self.slots.get(index.slot) else {
+        let Some(bucket) = self.table.get(index.bucket) else {
             return true;
         };
-        let tokens = self.tokens(*slot, index.at);
+        let tokens = self.tokens(*bucket, index.at);
         let left = tokens.checked_sub(TOKEN);
-        if let Some(slot) = self.slots.get_mut(index.slot) {
-            *slot = TokenBucket {
+        if let Some(bucket) = self.table.get_mut(index.bucket) {
+            *bucket = TokenBucket {
                 tokens: left.unwrap_or(tokens),
                 at: index.at,
             };
@@ -130,9 +130,9 @@ impl Buckets {
     }
 
     /// Content of a bucket at the time `at`, in thousandths of a token.
-    fn tokens(&self, slot: TokenBucket, at: u32) -> u32 {
-        let come = at.wrapping_sub(slot.at).saturating_mul(self.rate);
-        slot.tokens.saturating_add(come).min(self.full)
+    fn tokens(&self, bucket: TokenBucket, at: u32) -> u32 {
+        let added = at.wrapping_sub(bucket.at).saturating_mul(self.rate);
+        bucket.tokens.saturating_add(added).min(self.full)
     }
 }
 
@@ -148,21 +148,21 @@ mod tests {
         RateLimits::new(0, rate, 0, now)
     }
 
-    fn take(limiters: &mut RateLimits, network: Network, now: Instant) -> bool {
-        let place = limiters.bucket(network, now);
-        limiters.errors.take(place)
+    fn take(limits: &mut RateLimits, network: Network, now: Instant) -> bool {
+        let index = limits.bucket(network, now);
+        limits.errors.take(index)
     }
 
-    fn has(limiters: &mut RateLimits, network: Network, now: Instant) -> bool {
-        let place = limiters.bucket(network, now);
-        limiters.errors.has(place)
+    fn has(limits: &mut RateLimits, network: Network, now: Instant) -> bool {
+        let index = limits.bucket(network, now);
+        limits.errors.has(index)
     }
 
     #[test]
     fn a_burst_of_five_seconds_passes_and_then_the_rate() {
         let now = Instant::now();
-        let mut limiters = errors(10, now);
-        let mut passed = |now| (0..1000).filter(|_| take(&mut limiters, HERE, now)).count();
+        let mut limits = errors(10, now);
+        let mut passed = |now| (0..1000).filter(|_| take(&mut limits, HERE, now)).count();
         assert_eq!(passed(now), 50);
         assert_eq!(passed(now + Duration::from_secs(2)), 20);
         // A longer pause does not fill the bucket further.
@@ -172,10 +172,10 @@ mod tests {
     #[test]
     fn many_calls_within_a_second_lose_no_time() {
         let now = Instant::now();
-        let mut limiters = errors(10, now);
-        while take(&mut limiters, HERE, now) {}
+        let mut limits = errors(10, now);
+        while take(&mut limits, HERE, now) {}
         let passed = (0..10_000)
-            .filter(|ms| take(&mut limiters, HERE, now + Duration::from_millis(*ms)))
+            .filter(|ms| take(&mut limits, HERE, now + Duration::from_millis(*ms)))
             .count();
         assert!((98..=100).contains(&passed), "{passed}");
     }
@@ -183,41 +183,41 @@ mod tests {
     #[test]
     fn another_network_has_a_bucket_of_its_own() {
         let now = Instant::now();
-        let mut limiters = errors(1, now);
-        while take(&mut limiters, HERE, now) {}
-        let others = (0..=255).filter(|n| take(&mut limiters, Network::V4([198, 51, *n]), now));
+        let mut limits = errors(1, now);
+        while take(&mut limits, HERE, now) {}
+        let others = (0..=255).filter(|n| take(&mut limits, Network::V4([198, 51, *n]), now));
         assert!(others.count() > 240);
     }
 
     #[test]
     fn each_kind_has_buckets_of_its_own() {
         let now = Instant::now();
-        let mut limiters = RateLimits::new(3, 2, 1, now);
-        let place = limiters.bucket(HERE, now);
-        let all = |buckets: &mut Buckets| (0..100).filter(|_| buckets.take(place)).count();
-        assert_eq!(all(&mut limiters.checks), 15);
-        assert_eq!(all(&mut limiters.errors), 10);
-        assert_eq!(all(&mut limiters.gets), 5);
+        let mut limits = RateLimits::new(3, 2, 1, now);
+        let index = limits.bucket(HERE, now);
+        let all = |buckets: &mut Buckets| (0..100).filter(|_| buckets.take(index)).count();
+        assert_eq!(all(&mut limits.checks), 15);
+        assert_eq!(all(&mut limits.errors), 10);
+        assert_eq!(all(&mut limits.gets), 5);
     }
 
     #[test]
-    fn to_ask_takes_nothing() {
+    fn a_query_takes_no_token() {
         let now = Instant::now();
-        let mut limiters = errors(10, now);
-        assert!((0..1000).all(|_| has(&mut limiters, HERE, now)));
-        while take(&mut limiters, HERE, now) {}
-        assert!(!has(&mut limiters, HERE, now));
+        let mut limits = errors(10, now);
+        assert!((0..1000).all(|_| has(&mut limits, HERE, now)));
+        while take(&mut limits, HERE, now) {}
+        assert!(!has(&mut limits, HERE, now));
         let later = now + Duration::from_millis(200);
-        assert!(has(&mut limiters, HERE, later));
+        assert!(has(&mut limits, HERE, later));
         assert!(has(&mut errors(0, now), HERE, now));
     }
 
     #[test]
-    fn zero_is_no_limit_and_the_most_is_none_either() {
+    fn zero_and_the_maximum_rate_are_no_limit() {
         let now = Instant::now();
         for rate in [0, u32::MAX] {
-            let mut limiters = errors(rate, now);
-            assert!((0..100_000).all(|_| take(&mut limiters, HERE, now)));
+            let mut limits = errors(rate, now);
+            assert!((0..100_000).all(|_| take(&mut limits, HERE, now)));
         }
     }
 }

@@ -18,10 +18,10 @@ use crate::fleet::{Fleet, Transfer, TransferOutcome};
 use crate::logging::log_named;
 
 /// Maximum number of characters that the log takes of a text from the network.
-const LOGGED: usize = 128;
+const MAX_CHARS: usize = 128;
 
-/// Number of bytes at the start of a target that contain at least [`LOGGED`] characters.
-const LOGGED_BYTES: usize = 4 * LOGGED;
+/// Number of bytes at the start of a target that contain at least [`MAX_CHARS`] characters.
+const MAX_BYTES: usize = 4 * MAX_CHARS;
 
 /// Reason in the log for the answer `unknown function` to a message of the UDP protocol.
 pub(super) const NO_MESSAGE: &str = "no message of the protocol, which begins with the module's id";
@@ -34,7 +34,7 @@ pub(super) struct LogSubject<'a> {
     /// The module's address, as far as it is known.
     pub peer: SocketAddr,
     /// The device in the fleet; `None` if the module has no id.
-    pub who: Option<Requester>,
+    pub requester: Option<Requester>,
     /// The device's id; empty if the module has none.
     pub device: Cow<'a, str>,
     /// The project, or the path of a file with a fixed address.
@@ -86,7 +86,7 @@ pub(super) struct EndedDownload {
     /// Size of the whole file in bytes.
     pub size: u64,
     /// Duration of the download.
-    pub took: Duration,
+    pub duration: Duration,
     /// Result of the download in the words of the log.
     pub result: &'static str,
     /// The transfer that the fleet records with this download; `None` if it records none, or not yet.
@@ -97,14 +97,14 @@ impl<'a> LogSubject<'a> {
     /// The subject of a check that is about the version `to`.
     pub fn of_check(
         (proto, peer): (&'static str, SocketAddr),
-        who: Option<Requester>,
+        requester: Option<Requester>,
         check: &'a Check<'_>,
         to: &'a str,
     ) -> LogSubject<'a> {
         LogSubject {
             proto,
             peer,
-            who,
+            requester,
             device: Cow::Borrowed(&check.device_text),
             project: Cow::Borrowed(short(check.project())),
             from: Cow::Borrowed(short(&check.version)),
@@ -117,7 +117,7 @@ impl<'a> LogSubject<'a> {
         LogSubject {
             proto,
             peer,
-            who: None,
+            requester: None,
             device: Cow::Borrowed(""),
             project: Cow::Borrowed(""),
             from: Cow::Borrowed(""),
@@ -138,7 +138,7 @@ impl<'a> LogSubject<'a> {
     }
 
     /// Records a check that was answered at `now`. `reason` is a short text.
-    pub fn check_answered(
+    pub fn record_check(
         &self,
         service: &Service,
         result: CheckResult,
@@ -148,7 +148,7 @@ impl<'a> LogSubject<'a> {
         let fleet = &mut *service.fleet.borrow_mut();
         log_named!(
             info,
-            fleet.device_name_of(self.who.as_ref()),
+            fleet.device_name_of(self.requester.as_ref()),
             "",
             target: "check",
             proto = self.proto,
@@ -178,14 +178,14 @@ impl<'a> LogSubject<'a> {
     }
 
     /// Records a download that ended at `now`.
-    pub fn download_ended(&self, service: &Service, ended: EndedDownload, now: Instant) {
+    pub fn record_download(&self, service: &Service, ended: EndedDownload, now: Instant) {
         // Rounds to tenths of a second: adds half a tenth and cuts off the rest.
-        let rounded = ended.took.saturating_add(Duration::from_millis(50));
+        let rounded = ended.duration.saturating_add(Duration::from_millis(50));
         let tenths = rounded.as_millis() / 100;
         let fleet = &mut *service.fleet.borrow_mut();
         log_named!(
             info,
-            fleet.device_name_of(self.who.as_ref()),
+            fleet.device_name_of(self.requester.as_ref()),
             "",
             target: "download",
             proto = self.proto,
@@ -218,7 +218,7 @@ impl<'a> LogSubject<'a> {
 
     /// Name of the device for an event; empty if there is no reader of events.
     fn event_name(&self, fleet: &Fleet) -> Box<str> {
-        let name = fleet.device_name_of(self.who.as_ref());
+        let name = fleet.device_name_of(self.requester.as_ref());
         let name = name.filter(|_| fleet.events.wanted());
         name.unwrap_or_default().into()
     }
@@ -290,7 +290,7 @@ pub(super) fn log_unknown(
     (answer, reason): (&'static str, &'static str),
     peer: SocketAddr,
 ) {
-    let asked = asked.get(..LOGGED_BYTES).unwrap_or(asked);
+    let asked = asked.get(..MAX_BYTES).unwrap_or(asked);
     let asked = String::from_utf8_lossy(asked);
     log::info!(
         target: "request",
@@ -319,12 +319,12 @@ impl fmt::Display for Reason<'_> {
     }
 }
 
-/// The first [`LOGGED`] characters of a text, so that no check can fill the disk.
+/// The first [`MAX_CHARS`] characters of a text, so that no check can fill the disk.
 fn short(text: &str) -> &str {
-    if text.len() <= LOGGED {
+    if text.len() <= MAX_CHARS {
         return text;
     }
-    match text.char_indices().nth(LOGGED) {
+    match text.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => text.get(..end).unwrap_or_default(),
         None => text,
     }

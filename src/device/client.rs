@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_client_wrote_itself_is_not_believed() {
+    fn an_address_written_by_the_client_is_not_believed() {
         let one = "x-forwarded-for: 1.1.1.1, 203.0.113.9, 10.0.0.5\r\n";
         assert_eq!(client(one, "10.0.0.1"), "203.0.113.9");
         let two = "X-Forwarded-For: 1.1.1.1\r\nHost: x\nX-FORWARDED-FOR:203.0.113.9\r\n";

@@ -53,7 +53,7 @@ pub(super) fn answer(
         if !service.ready.get() || is_waiting {
             return Answer::Reply(reply::refusal(Refusal::Full, request.head_only));
         }
-        if let (Some(_), Some(refusal)) = (content, service.out_of_reach(&catalog)) {
+        if let (Some(_), Some(refusal)) = (content, service.temporary_refusal(&catalog)) {
             return Answer::Reply(reply::refusal(refusal, request.head_only));
         }
         let is_there = content.is_some() || current.is_some() || named.is_some();

@@ -111,8 +111,8 @@ fn check(
     };
     let content = offer.package.content;
     let week = service.ids.week(unix_now());
-    let url = base(service, http).and_then(|base| {
-        let mark = file_mark(service, incoming.who.as_ref(), content, week);
+    let url = base_url(service, http).and_then(|base| {
+        let mark = file_mark(service, incoming.requester.as_ref(), content, week);
         module.url(&base, content, mark)
     });
     let Some(url) = url else {
@@ -125,8 +125,8 @@ fn check(
     let to = &*offer.release.version_text;
     incoming.record(service, CheckResult::OFFER, to, &offer.package.path);
     let mark = incoming
-        .who
-        .map_or(0, |who| serial_mark(service, &who, content));
+        .requester
+        .map_or(0, |requester| serial_mark(service, &requester, content));
     reply::json(&module.offer(&offer, &url, mark), range.head_only)
 }
 
@@ -138,14 +138,15 @@ fn file(
 ) -> Answer {
     let content = wanted.content;
     let incoming = IncomingCheck::new("http", http.client, &wanted.origin.check, http.now);
-    let mut weeks = service.ids.good_weeks(unix_now());
-    let is_good = |week| file_mark(service, incoming.who.as_ref(), content, week) == wanted.mark;
+    let mut weeks = service.ids.valid_weeks(unix_now());
+    let is_valid =
+        |week| file_mark(service, incoming.requester.as_ref(), content, week) == wanted.mark;
     let catalog = service.catalog();
-    if !weeks.any(is_good) {
+    if !weeks.any(is_valid) {
         return Answer::Reply(reply::plain(Status::NotFound, range.head_only));
     }
     let Some(size) = service.size_of(content, &catalog) else {
-        return Answer::Reply(match service.out_of_reach(&catalog) {
+        return Answer::Reply(match service.temporary_refusal(&catalog) {
             Some(refusal) => reply::refusal(refusal, range.head_only),
             None => reply::plain(Status::NotFound, range.head_only),
         });
@@ -153,14 +154,14 @@ fn file(
     let to = version_of(&catalog, incoming.check.project(), content);
     // The URL names the content, so any part is a part of the right file.
     let part = range.part_of_named(content, size);
-    let known = |who: &Requester| {
+    let known = |requester: &Requester| {
         let fleet = service.fleet.borrow();
-        let known = fleet.known(incoming.check, Some(who), incoming.now);
+        let known = fleet.known(incoming.check, Some(requester), incoming.now);
         known
             .held
             .contains(content, is_named(&catalog, &incoming, content))
     };
-    if range.required_prefix().is_none() && incoming.who.as_ref().is_some_and(known) {
+    if range.required_prefix().is_none() && incoming.requester.as_ref().is_some_and(known) {
         let result = CheckResult::refused(Refusal::Looping);
         incoming.record(service, result, to, HELD_RULE);
         return Answer::Reply(reply::refusal(Refusal::Looping, range.head_only));
@@ -192,28 +193,28 @@ fn report(service: &Service, http: &HttpRequest<'_>) -> Reply {
         Err(status) => return reply::plain(status, false),
     };
     let body = http.body.get(..length).unwrap_or(http.body);
-    let good = libfota3::report(body).filter(|said| {
-        let (kind, number) = said.device.parts();
-        said.mark
+    let verified = libfota3::report(body).filter(|report| {
+        let (kind, number) = report.device.parts();
+        report.mark
             == service
                 .ids
-                .mark(SERIAL, said.content, &[kind.into(), number])
+                .mark(SERIAL, report.content, &[kind.into(), number])
     });
-    match good {
-        Some(said) => {
-            let report = Report::of_code(said.result);
+    match verified {
+        Some(report) => {
+            let outcome = Report::of_code(report.result);
             let mut fleet = service.fleet.borrow_mut();
-            fleet.reported(said.device, said.content, report);
-            let content = said.content.to_string();
+            fleet.reported(report.device, report.content, outcome);
+            let content = report.content.to_string();
             log_named!(
                 info,
-                fleet.device_name(said.device),
+                fleet.device_name(report.device),
                 "",
                 target: "report",
-                device = &*shown(said.device),
+                device = &*id_text(report.device),
                 content = content.get(..16).unwrap_or_default(),
-                result = said.result,
-                means = report.word(),
+                result = report.result,
+                means = outcome.word(),
                 peer:% = http.client
             );
         }
@@ -229,7 +230,7 @@ fn report(service: &Service, http: &HttpRequest<'_>) -> Reply {
 }
 
 /// Text of an id. Of an id that is neither IMEI nor MAC, only a hash is known here.
-fn shown(device: DeviceId) -> String {
+fn id_text(device: DeviceId) -> String {
     match device {
         DeviceId::Imei(number) => format!("{number:015}"),
         DeviceId::Mac(number) => format!("{number:012X}"),
@@ -237,20 +238,20 @@ fn shown(device: DeviceId) -> String {
     }
 }
 
-fn file_mark(service: &Service, who: Option<&Requester>, content: ContentId, week: i64) -> u64 {
-    let identity = who.map_or(0, |who| who.identity.number());
+fn file_mark(service: &Service, device: Option<&Requester>, content: ContentId, week: i64) -> u64 {
+    let identity = device.map_or(0, |device| device.identity.number());
     let week = u64::try_from(week).unwrap_or(0);
     service.ids.mark(FILE, content, &[identity, week])
 }
 
-fn serial_mark(service: &Service, who: &Requester, content: ContentId) -> u64 {
-    let (kind, number) = who.device.parts();
+fn serial_mark(service: &Service, requester: &Requester, content: ContentId) -> u64 {
+    let (kind, number) = requester.device.parts();
     service.ids.mark(SERIAL, content, &[kind.into(), number])
 }
 
 /// `http://host` as the module requested it, which also works behind a proxy or a forwarded port; `None` if no host is
 /// valid.
-fn base(service: &Service, http: &HttpRequest<'_>) -> Option<String> {
+fn base_url(service: &Service, http: &HttpRequest<'_>) -> Option<String> {
     let head = http.head;
     let forwarded = |name| {
         // The last value was written by the trusted proxy.

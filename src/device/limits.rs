@@ -66,14 +66,14 @@ impl Default for Limits {
 const RESERVED_FILES: u64 = 192;
 
 /// Minimum number of connections, whatever the other limits are.
-const FEWEST: u64 = 16;
+const MIN_CONNECTIONS: u64 = 16;
 
 /// Kernel memory that is budgeted for a stalled connection, in bytes.
 const BYTES_PER_CONNECTION: u64 = 32 * 1024;
 
 impl Limits {
     /// Maximum total size of large send buffers in bytes: 1/256 of `memory` (bytes).
-    pub fn wide_buffers(memory: u64) -> u64 {
+    pub fn large_buffers(memory: u64) -> u64 {
         memory / 256
     }
 
@@ -81,7 +81,7 @@ impl Limits {
     /// allows, a quarter of `memory` (bytes) at 32 KiB each, and 65,536; at least 16.
     pub fn automatic_connections(file_limit: u64, memory: u64) -> usize {
         let by_memory = memory / 4 / BYTES_PER_CONNECTION;
-        let connections = by_memory.clamp(FEWEST, 65_536);
+        let connections = by_memory.clamp(MIN_CONNECTIONS, 65_536);
         usize::try_from(connections)
             .unwrap_or(usize::MAX)
             .min(Limits::connections_by_files(file_limit))
@@ -95,7 +95,7 @@ impl Limits {
         let snapshots = (file_limit / 8).clamp(16, 256);
         // With a small limit, half of it is left for connections.
         let reserved = RESERVED_FILES.saturating_add(snapshots).min(file_limit / 2);
-        let connections = file_limit.saturating_sub(reserved).max(FEWEST);
+        let connections = file_limit.saturating_sub(reserved).max(MIN_CONNECTIONS);
         usize::try_from(connections).unwrap_or(usize::MAX)
     }
 

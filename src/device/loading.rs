@@ -28,7 +28,7 @@ const ROOM_TIMEOUT: Duration = Duration::from_secs(40);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 
 /// Time without progress after which a download counts as stalled here.
-const STILL: Duration = Duration::from_secs(30);
+const STALLED_AFTER: Duration = Duration::from_secs(30);
 
 impl Service {
     /// Size in bytes of a content that can still be served.
@@ -42,7 +42,7 @@ impl Service {
     pub(super) async fn load(&self, content: ContentId) -> Result<Arc<Snapshot>, LoadError> {
         loop {
             match self.load_once(content).await {
-                Err(LoadError::Full(_)) if self.evict_still_ones().await => {}
+                Err(LoadError::Full(_)) if self.evict_stalled().await => {}
                 loaded => {
                     if let Err(error) = &loaded {
                         if let LoadError::Full(why) = error {
@@ -57,18 +57,18 @@ impl Service {
     }
 
     /// The same for a caller that can wait: waits within [`ROOM_TIMEOUT`] until a download has stalled for long enough.
-    pub(super) async fn load_patiently(
+    pub(super) async fn load_with_retry(
         &self,
         content: ContentId,
     ) -> Result<Arc<Snapshot>, LoadError> {
         let began = Instant::now();
         loop {
             let loaded = self.load(content).await;
-            let soonest = match &loaded {
-                Err(LoadError::Full(_)) => self.holders.borrow().soonest(Instant::now()),
+            let wait = match &loaded {
+                Err(LoadError::Full(_)) => self.holders.borrow().time_until_stalled(Instant::now()),
                 _ => None,
             };
-            match soonest {
+            match wait {
                 Some(wait) if began.elapsed() + wait < ROOM_TIMEOUT => {
                     Timer::after(wait.max(FIRST_RETRY)).await;
                 }
@@ -78,8 +78,8 @@ impl Service {
     }
 
     /// Evicts the downloads of the content that has been stalled for longest. Returns false if none is stalled.
-    async fn evict_still_ones(&self) -> bool {
-        let found = self.holders.borrow().longest_still(Instant::now());
+    async fn evict_stalled(&self) -> bool {
+        let found = self.holders.borrow().longest_stalled(Instant::now());
         let Some((silent, downloads)) = found else {
             return false;
         };
@@ -102,7 +102,7 @@ impl Service {
             return Ok(snapshot);
         }
         // Before the load, since the task that waits for it may be dropped.
-        self.unswept.notify();
+        self.sweep_due.notify();
         let catalog = self.catalog();
         let sources = catalog.sources(content);
         // Boxed: nearly every download finds its file loaded, and need not take up the space of this future.
@@ -127,7 +127,7 @@ impl Service {
         match loaded {
             // The medium may have been removed since the last scan of the folder.
             Err(LoadError::Gone(why))
-                if !sources.is_empty() || self.out_of_reach(&self.catalog()).is_some() =>
+                if !sources.is_empty() || self.temporary_refusal(&self.catalog()).is_some() =>
             {
                 Err(LoadError::Unread(why))
             }
@@ -137,11 +137,11 @@ impl Service {
 
     /// The refusal of a content that is not in the catalogue, if it may only be out of reach for now. After any other
     /// reply, a module discards the part that it has.
-    pub(super) fn out_of_reach(&self, catalog: &Catalog) -> Option<Refusal> {
+    pub(super) fn temporary_refusal(&self, catalog: &Catalog) -> Option<Refusal> {
         if !catalog.unread.is_empty() {
             return Some(Refusal::Unread);
         }
-        self.still_reads().then_some(Refusal::Full)
+        self.has_unread_files().then_some(Refusal::Full)
     }
 }
 
@@ -155,7 +155,7 @@ pub(super) struct SnapshotHolders<K> {
 struct SnapshotHolder {
     content: ContentId,
     /// Time of the last acknowledgement.
-    moved: Instant,
+    last_ack: Instant,
     /// Time without an acknowledgement after which the download counts as stalled.
     limit: Duration,
 }
@@ -173,17 +173,17 @@ impl<K: Copy + Ord> SnapshotHolders<K> {
     pub fn add(&mut self, connection: K, content: ContentId, now: Instant) {
         let holder = SnapshotHolder {
             content,
-            moved: now,
-            limit: STILL,
+            last_ack: now,
+            limit: STALLED_AFTER,
         };
         self.table.insert(connection, holder);
     }
 
-    /// Records that a byte was last acknowledged at `moved`. `window`: the time to allow for one window, if known.
-    pub fn moved(&mut self, connection: K, moved: Instant, window: Option<Duration>) {
+    /// Records that a byte was last acknowledged at `last_ack`. `window`: the time to allow for one window, if known.
+    pub fn record_progress(&mut self, connection: K, last_ack: Instant, window: Option<Duration>) {
         if let Some(holder) = self.table.get_mut(&connection) {
-            holder.moved = moved;
-            holder.limit = window.unwrap_or_default().max(STILL);
+            holder.last_ack = last_ack;
+            holder.limit = window.unwrap_or_default().max(STALLED_AFTER);
         }
     }
 
@@ -199,10 +199,10 @@ impl<K: Copy + Ord> SnapshotHolders<K> {
 
     /// The downloads of the content that has been stalled for longest, and the time for which none of them made
     /// progress.
-    pub fn longest_still(&self, now: Instant) -> Option<(Duration, Vec<K>)> {
+    pub fn longest_stalled(&self, now: Instant) -> Option<(Duration, Vec<K>)> {
         let contents = self.contents(now);
-        let still = contents.into_iter().filter(|(_, of)| of.left.is_zero());
-        let (content, of) = still.max_by_key(|(_, of)| of.silent)?;
+        let stalled = contents.into_iter().filter(|(_, of)| of.left.is_zero());
+        let (content, of) = stalled.max_by_key(|(_, of)| of.silent)?;
         let of_it = self.table.iter().filter(|(_, one)| one.content == content);
         Some((
             of.silent,
@@ -211,18 +211,18 @@ impl<K: Copy + Ord> SnapshotHolders<K> {
     }
 
     /// Time until the first content is stalled, if none of its downloads makes progress until then.
-    pub fn soonest(&self, now: Instant) -> Option<Duration> {
+    pub fn time_until_stalled(&self, now: Instant) -> Option<Duration> {
         self.contents(now).into_values().map(|of| of.left).min()
     }
 
-    fn contents(&self, now: Instant) -> HashMap<ContentId, ContentStillness> {
+    fn contents(&self, now: Instant) -> HashMap<ContentId, ContentInactivity> {
         let mut contents = HashMap::new();
         for holder in self.table.values() {
-            let silent = now.saturating_duration_since(holder.moved);
+            let silent = now.saturating_duration_since(holder.last_ack);
             let left = holder.limit.saturating_sub(silent);
             let of = contents
                 .entry(holder.content)
-                .or_insert(ContentStillness { silent, left });
+                .or_insert(ContentInactivity { silent, left });
             of.silent = of.silent.min(silent);
             of.left = of.left.max(left);
         }
@@ -231,7 +231,7 @@ impl<K: Copy + Ord> SnapshotHolders<K> {
 }
 
 /// Inactivity of the downloads of a content.
-struct ContentStillness {
+struct ContentInactivity {
     /// Time for which none of them made progress.
     silent: Duration,
     /// Time until all of them count as stalled.
@@ -250,25 +250,25 @@ mod tests {
 
     // Case 58.
     #[test]
-    fn the_content_that_stands_still_for_longest_goes_and_no_live_one_does() {
+    fn the_content_stalled_for_longest_is_evicted_and_no_live_one_is() {
         let start = Instant::now();
         let at = |seconds| start + SECOND * seconds;
         let mut holders = SnapshotHolders::default();
         holders.add('a', content(1), start);
         holders.add('b', content(2), at(1));
         holders.add('c', content(3), start);
-        assert!(holders.longest_still(at(29)).is_none());
-        assert_eq!(holders.soonest(at(10)), Some(20 * SECOND));
-        holders.moved('a', at(25), None);
-        let (silent, gone) = holders.longest_still(at(40)).unwrap();
-        assert_eq!((silent, gone), (40 * SECOND, vec!['c']));
+        assert!(holders.longest_stalled(at(29)).is_none());
+        assert_eq!(holders.time_until_stalled(at(10)), Some(20 * SECOND));
+        holders.record_progress('a', at(25), None);
+        let (silent, evicted) = holders.longest_stalled(at(40)).unwrap();
+        assert_eq!((silent, evicted), (40 * SECOND, vec!['c']));
         holders.remove('c');
         assert!(!holders.contains('c') && holders.contains('a'));
-        let (_, gone) = holders.longest_still(at(40)).unwrap();
-        assert_eq!(gone, ['b']);
+        let (_, evicted) = holders.longest_stalled(at(40)).unwrap();
+        assert_eq!(evicted, ['b']);
         holders.remove('b');
-        assert!(holders.longest_still(at(54)).is_none());
-        assert!(holders.longest_still(at(55)).is_some());
+        assert!(holders.longest_stalled(at(54)).is_none());
+        assert!(holders.longest_stalled(at(55)).is_some());
     }
 
     #[test]
@@ -278,11 +278,11 @@ mod tests {
         holders.add('a', content(1), start);
         holders.add('b', content(1), start);
         let now = start + 60 * SECOND;
-        holders.moved('b', now, None);
-        assert!(holders.longest_still(now).is_none());
-        assert_eq!(holders.soonest(now), Some(30 * SECOND));
-        let (_, gone) = holders.longest_still(now + 30 * SECOND).unwrap();
-        assert_eq!(gone, ['a', 'b']);
+        holders.record_progress('b', now, None);
+        assert!(holders.longest_stalled(now).is_none());
+        assert_eq!(holders.time_until_stalled(now), Some(30 * SECOND));
+        let (_, evicted) = holders.longest_stalled(now + 30 * SECOND).unwrap();
+        assert_eq!(evicted, ['a', 'b']);
     }
 
     #[test]
@@ -290,8 +290,8 @@ mod tests {
         let start = Instant::now();
         let mut holders = SnapshotHolders::default();
         holders.add('a', content(1), start);
-        holders.moved('a', start, Some(50 * SECOND));
-        assert!(holders.longest_still(start + 49 * SECOND).is_none());
-        assert!(holders.longest_still(start + 50 * SECOND).is_some());
+        holders.record_progress('a', start, Some(50 * SECOND));
+        assert!(holders.longest_stalled(start + 49 * SECOND).is_none());
+        assert!(holders.longest_stalled(start + 50 * SECOND).is_some());
     }
 }

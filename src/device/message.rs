@@ -42,7 +42,7 @@ pub(super) struct PacketOffer {
 }
 
 /// Decides on a check, and records the answer. `proto` is `udp` or `tcp`.
-pub(super) fn to_check(
+pub(super) fn reply_to_check(
     service: &Service,
     mut check: Check<'_>,
     peer: SocketAddr,
@@ -79,7 +79,7 @@ pub(super) fn to_check(
 
 /// Returns the packet that a Get asks for, and the content's snapshot if it is loaded. `None` if the id was not given
 /// to this network, or if no packet has this number. `unix` is the time in Unix seconds.
-pub(super) fn named(
+pub(super) fn find_packet(
     service: &Service,
     get: Get,
     network: Network,

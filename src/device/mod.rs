@@ -83,7 +83,7 @@ pub struct Service {
     repeats: RefCell<Repeats>,
     buckets: RefCell<RateLimits>,
     /// Notified when there may be snapshots to free, now or later.
-    unswept: Notify,
+    sweep_due: Notify,
     /// Buffer into which a socket is read; not borrowed across an await.
     scratch: RefCell<Vec<u8>>,
 }
@@ -128,7 +128,7 @@ impl Service {
             holders: RefCell::default(),
             repeats: RefCell::default(),
             downloads: Downloads::new(&limits, memory),
-            unswept: Notify::default(),
+            sweep_due: Notify::default(),
             scratch: RefCell::new(vec![0; scratch]),
             limits,
         }
@@ -137,7 +137,7 @@ impl Service {
     /// Replaces the catalogue, and drops the snapshots that are no longer needed.
     pub fn replace_catalog(&self, catalog: Arc<Catalog>) {
         self.snapshots.sweep(&catalog);
-        self.unswept.notify();
+        self.sweep_due.notify();
         if !catalog.is_unread() {
             // A folder that cannot be read does not prove that its releases are gone.
             self.fleet.borrow_mut().catalog(&catalog, Instant::now());
@@ -173,8 +173,8 @@ impl Service {
     }
 
     /// Waits until a sweep of the snapshots may free some: something was loaded, or the folder has changed.
-    pub async fn may_be_swept(&self) {
-        self.unswept.notified().await;
+    pub async fn sweep_due(&self) {
+        self.sweep_due.notified().await;
     }
 
     /// Number of downloads that run now. A download by packets counts until no packet was requested for 15 s.
@@ -188,7 +188,7 @@ impl Service {
     }
 
     /// Whether files are not read yet: then a project or an id that is unknown may still be valid.
-    fn still_reads(&self) -> bool {
+    fn has_unread_files(&self) -> bool {
         let catalog = self.catalog.borrow();
         !self.ready.get() || !catalog.waiting.is_empty() || !catalog.unread.is_empty()
     }
@@ -196,7 +196,7 @@ impl Service {
     /// Waits until no connection has a seat. After the signal to stop, when the listeners have ended, downloading
     /// connections stay until they are done, all others only for a last reply.
     pub async fn connections_done(&self) {
-        self.seats.all_left().await;
+        self.seats.all_freed().await;
     }
 
     /// The catalogue in force, in a form that can be held across an await.
@@ -210,7 +210,7 @@ impl Service {
     }
 
     /// Counts a head or a datagram that is not a request.
-    fn malformed(&self) {
+    fn count_malformed(&self) {
         let tally = &mut self.fleet.borrow_mut().tally;
         tally.malformed = tally.malformed.wrapping_add(1);
     }

@@ -61,7 +61,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_counts_as_one_counts_by_hand(steps in proptest::collection::vec((0..6_u8, 0..9_u8), 0..400)) {
+        fn counts_match_a_simple_model(steps in proptest::collection::vec((0..6_u8, 0..9_u8), 0..400)) {
             let mut networks = NetworkCounts::default();
             let mut counts = BTreeMap::new();
             for (step, number) in steps {

@@ -19,15 +19,15 @@ use crate::fleet::{FileRange, Transfer, TransferOutcome};
 use crate::wire::dialects::datagram::PACKET;
 
 /// Maximum number of downloads over UDP that are remembered.
-const REMEMBERED: usize = 1024;
+const MAX_REMEMBERED: usize = 1024;
 
 /// Number of places that a clean-up must free. If it frees fewer, the table counts as crowded and is not searched for
 /// each packet, which would cost more than the packets.
-const FREED: usize = 64;
+const MIN_FREED: usize = 64;
 
 /// Time without a request after which a download no longer counts as running. A lost packet costs a module ten seconds
 /// (docs/protocol.md 6).
-pub(super) const QUIET: Duration = Duration::from_secs(15);
+pub(super) const PAUSE_AFTER: Duration = Duration::from_secs(15);
 
 /// Interval at which the progress of a download is reported to events and slots.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -39,13 +39,13 @@ pub(super) struct PacketDownload {
     /// Set when packet 1 is given, until the download is recorded.
     begun: Option<BegunTransfer>,
     /// Time of the last request.
-    last: Instant,
+    last_request: Instant,
     /// Number of the first packet that was not given in order yet.
-    next: u32,
+    next_packet: u32,
     /// Data bytes of the packets that were given in order.
     bytes: u64,
     /// Time of the next report to events and slots. The fleet gets a report for each packet.
-    due: Instant,
+    next_report: Instant,
     running: Option<Download>,
 }
 
@@ -59,7 +59,7 @@ struct BegunTransfer {
 
 impl PacketDownload {
     /// Creates a download that was offered and has not begun.
-    pub fn offered(
+    pub fn new(
         service: &Rc<Service>,
         subject: LogSubject<'static>,
         now: Instant,
@@ -68,30 +68,30 @@ impl PacketDownload {
             service: Rc::clone(service),
             subject,
             begun: None,
-            last: now,
-            next: 1,
+            last_request: now,
+            next_packet: 1,
             bytes: 0,
-            due: now,
+            next_report: now,
             running: None,
         }
     }
 
     /// Counts a packet of `bytes` data bytes that was sent. Returns true after the last one, when the download is
     /// recorded.
-    pub fn given(&mut self, request: &PacketRequest, bytes: u64, now: Instant) -> bool {
-        self.last = now;
-        let due = now >= self.due;
+    pub fn record_packet(&mut self, request: &PacketRequest, bytes: u64, now: Instant) -> bool {
+        self.last_request = now;
+        let due = now >= self.next_report;
         if due {
-            self.due = now + REPORT_INTERVAL;
+            self.next_report = now + REPORT_INTERVAL;
         }
         let number = u32::from(request.number);
         if number == 1 && self.begun.is_none() {
             self.begin(request, now);
         }
-        if number == self.next && self.begun.is_some() {
+        if number == self.next_packet && self.begun.is_some() {
             // By asking for this packet, the module acknowledges those before.
             self.acknowledged(due, now);
-            self.next += 1;
+            self.next_packet += 1;
             self.bytes += bytes;
             if let Some(BegunTransfer {
                 transfer: Some(transfer),
@@ -103,7 +103,7 @@ impl PacketDownload {
             }
         }
         if number == u32::from(request.count) {
-            let whole = self.next > number;
+            let whole = self.next_packet > number;
             if whole {
                 self.acknowledged(due, now);
             }
@@ -129,10 +129,10 @@ impl PacketDownload {
             start: 0,
             end: request.size,
         };
-        let transfer = self.subject.who.as_ref().map(|who| {
+        let transfer = self.subject.requester.as_ref().map(|requester| {
             // The upgrade id names the content that the download began with, so there is no pin to wait for.
             let mut fleet = self.service.fleet.borrow_mut();
-            fleet.begin(Some(who), None, part, now).0
+            fleet.begin(Some(requester), None, part, now).0
         });
         self.begun = Some(BegunTransfer {
             at: now,
@@ -172,18 +172,19 @@ impl PacketDownload {
         // A request for the next packet acknowledges a packet. The packet that was given last has no such request yet.
         let reached = match whole {
             true => self.bytes,
-            false => u64::from(self.next.saturating_sub(2)) * PACKET as u64,
+            false => u64::from(self.next_packet.saturating_sub(2)) * PACKET as u64,
         };
         let ended = EndedDownload {
             number: begun.events.number,
             bytes: self.bytes,
             reached: reached.min(self.bytes),
             size: begun.size,
-            took: self.last.saturating_duration_since(begun.at),
+            duration: self.last_request.saturating_duration_since(begun.at),
             result,
             transfer: begun.transfer.map(|transfer| (transfer, outcome)),
         };
-        self.subject.download_ended(&self.service, ended, self.last);
+        self.subject
+            .record_download(&self.service, ended, self.last_request);
     }
 
     /// Whether the download counts as running.
@@ -212,15 +213,15 @@ pub(super) struct PacketDownloads {
     /// Number of downloads in the table that count as running.
     running: usize,
     /// Whether downloads may have begun that have no line in the log yet.
-    open: bool,
-    /// Whether the last clean-up freed fewer than [`FREED`] places.
-    crowded: bool,
+    has_unlogged: bool,
+    /// Whether the last clean-up freed fewer than [`MIN_FREED`] places.
+    is_crowded: bool,
 }
 
 impl PacketDownloads {
     /// Adds the download of a check that was answered with this id. An earlier download of the peer by this id starts
     /// again.
-    pub fn offered(
+    pub fn add(
         &mut self,
         service: &Rc<Service>,
         (peer, id): (SocketAddr, u32),
@@ -228,7 +229,7 @@ impl PacketDownloads {
         now: Instant,
     ) {
         self.make_room(now);
-        let download = PacketDownload::offered(service, subject, now);
+        let download = PacketDownload::new(service, subject, now);
         // Either a packet arrived before its check, and only now the device is known. Or the download starts again, and
         // packets that were given before do not count.
         if let Some(mut before) = self.table.insert((peer, id), download) {
@@ -238,7 +239,7 @@ impl PacketDownloads {
     }
 
     /// Counts a packet that was given.
-    pub fn given(
+    pub fn record_packet(
         &mut self,
         service: &Rc<Service>,
         peer: SocketAddr,
@@ -246,24 +247,23 @@ impl PacketDownloads {
         now: Instant,
     ) {
         let key = (peer, request.id);
-        if self.table.len() >= REMEMBERED && !self.table.contains_key(&key) {
+        if self.table.len() >= MAX_REMEMBERED && !self.table.contains_key(&key) {
             // The log line of a new entry would say only that it was forgotten again.
-            if self.crowded && request.number > 1 {
+            if self.is_crowded && request.number > 1 {
                 return;
             }
             self.make_room(now);
         }
-        let download = self.table.entry(key).or_insert_with(|| {
-            PacketDownload::offered(service, LogSubject::of_peer("udp", peer), now)
-        });
+        let new = || PacketDownload::new(service, LogSubject::of_peer("udp", peer), now);
+        let download = self.table.entry(key).or_insert_with(new);
         let before = download.is_running();
-        let finished = download.given(request, bytes, now);
+        let finished = download.record_packet(request, bytes, now);
         self.running += usize::from(download.is_running());
         self.running -= usize::from(before);
         if finished {
             self.table.remove(&key);
         } else {
-            self.open = true;
+            self.has_unlogged = true;
         }
     }
 
@@ -277,8 +277,8 @@ impl PacketDownloads {
     }
 
     /// Whether there is, or will be, work for [`PacketDownloads::tidy`].
-    pub fn need_tidying(&self) -> bool {
-        self.open
+    pub fn needs_tidying(&self) -> bool {
+        self.has_unlogged
     }
 
     /// Whether any download counts as running.
@@ -287,11 +287,11 @@ impl PacketDownloads {
     }
 
     /// Ends the downloads of which no packet was requested for the time `stall`, and pauses those that were quiet for
-    /// [`QUIET`]. To be called at intervals while there is need.
+    /// [`PAUSE_AFTER`]. To be called at intervals while there is need.
     pub fn tidy(&mut self, stall: Duration, now: Instant) {
         self.table.retain(|_, one| {
-            let silent = now.saturating_duration_since(one.last);
-            if silent >= QUIET {
+            let silent = now.saturating_duration_since(one.last_request);
+            if silent >= PAUSE_AFTER {
                 one.pause();
             }
             if one.begun.is_some() && silent >= stall {
@@ -301,31 +301,31 @@ impl PacketDownloads {
             true
         });
         self.count_running();
-        self.crowded = false;
+        self.is_crowded = false;
         let unfinished = |one: &PacketDownload| one.is_running() || one.begun.is_some();
-        self.open = self.table.values().any(unfinished);
+        self.has_unlogged = self.table.values().any(unfinished);
     }
 
     /// Makes room for one more. First evicts downloads that did not begin, since offers cost a forger nothing: those
     /// that were silent for at least half of the longest silence. If there are none, evicts the one download that was
     /// silent for longest.
     fn make_room(&mut self, now: Instant) {
-        if self.table.len() < REMEMBERED {
+        if self.table.len() < MAX_REMEMBERED {
             return;
         }
         let waiting = self.table.values().filter(|one| one.begun.is_none());
-        let oldest = waiting.map(|one| one.last).min();
+        let oldest = waiting.map(|one| one.last_request).min();
         let half = oldest.map(|oldest| now.saturating_duration_since(oldest) / 2);
         self.table.retain(|_, one| {
-            let silent = now.saturating_duration_since(one.last);
+            let silent = now.saturating_duration_since(one.last_request);
             one.begun.is_some() || half.is_some_and(|half| silent < half)
         });
-        self.crowded = self.table.len() > REMEMBERED - FREED;
-        if self.table.len() >= REMEMBERED {
-            let begun = self.table.iter().min_by_key(|(_, one)| one.last);
+        self.is_crowded = self.table.len() > MAX_REMEMBERED - MIN_FREED;
+        if self.table.len() >= MAX_REMEMBERED {
+            let begun = self.table.iter().min_by_key(|(_, one)| one.last_request);
             let key = begun.map(|(key, _)| *key);
-            if let Some(mut gone) = key.and_then(|key| self.table.remove(&key)) {
-                gone.end("forgotten");
+            if let Some(mut evicted) = key.and_then(|key| self.table.remove(&key)) {
+                evicted.end("forgotten");
             }
         }
         self.count_running();

@@ -49,7 +49,7 @@ pub(super) struct DeliveryPlan {
     /// Whether the peer is a trusted proxy, so that acknowledgements are the proxy's and not the module's.
     pub proxied: bool,
     /// Whether the head must arrive alone, because the client cannot handle head and body at once.
-    pub apart: bool,
+    pub head_alone: bool,
     /// The key under which the download is pinned.
     pub owner: PinOwner,
     /// Whether the file was requested under `/firmware/`, by a tool.
@@ -75,7 +75,7 @@ impl DeliveryPlan {
             end: size,
             partial: false,
             proxied: false,
-            apart: false,
+            head_alone: false,
             owner,
             direct: false,
             subject,
@@ -87,7 +87,7 @@ impl DeliveryPlan {
     pub fn record_check(&self, service: &Service) {
         if let Some((result, reason)) = &self.check {
             self.subject
-                .check_answered(service, *result, reason, Instant::now());
+                .record_check(service, *result, reason, Instant::now());
         }
     }
 
@@ -96,7 +96,7 @@ impl DeliveryPlan {
         if self.check.is_some() {
             let result = CheckResult::refused(Refusal::Full);
             self.subject
-                .check_answered(service, result, why, Instant::now());
+                .record_check(service, result, why, Instant::now());
         }
     }
 
@@ -134,7 +134,7 @@ pub(super) struct IncomingCheck<'a> {
     /// The parsed check.
     pub check: &'a Check<'a>,
     /// The device in the fleet; `None` if the module has no id.
-    pub who: Option<Requester>,
+    pub requester: Option<Requester>,
     /// Time of arrival.
     pub now: Instant,
 }
@@ -147,22 +147,22 @@ impl<'a> IncomingCheck<'a> {
         check: &'a Check<'a>,
         now: Instant,
     ) -> IncomingCheck<'a> {
-        let mut who = Requester::of(check, peer.ip());
-        if let (Some(who), true) = (&mut who, proto != "http") {
-            who.session = peer.port();
+        let mut requester = Requester::of(check, peer.ip());
+        if let (Some(requester), true) = (&mut requester, proto != "http") {
+            requester.session = peer.port();
         }
         IncomingCheck {
             proto,
             peer,
             check,
-            who,
+            requester,
             now,
         }
     }
 
     /// The key under which downloads of this check are pinned.
     pub fn owner(&self) -> PinOwner {
-        PinOwner::of_check(self.check, self.who.as_ref(), self.peer.ip())
+        PinOwner::of_check(self.check, self.requester.as_ref(), self.peer.ip())
     }
 
     /// Decides on the check. `remember`: records the check, the result of an earlier update and the verdict in the
@@ -184,9 +184,10 @@ impl<'a> IncomingCheck<'a> {
             })
         );
         if remember && !is_unknown {
-            let is_given = self.is_offered_rollback(service, catalog);
+            let is_rollback = self.is_offered_rollback(service, catalog);
             let mut fleet = service.fleet.borrow_mut();
-            fleet.checked(self.check, self.who.as_ref(), &verdict, is_given, self.now);
+            let requester = self.requester.as_ref();
+            fleet.checked(self.check, requester, &verdict, is_rollback, self.now);
         }
         verdict
     }
@@ -208,7 +209,7 @@ impl<'a> IncomingCheck<'a> {
         let fleet = service.fleet.borrow();
         let question = Question {
             catalog,
-            known: fleet.known(self.check, self.who.as_ref(), self.now),
+            known: fleet.known(self.check, self.requester.as_ref(), self.now),
             check: self.check,
             unix: unix_now(),
         };
@@ -231,7 +232,7 @@ impl<'a> IncomingCheck<'a> {
         let before = service
             .fleet
             .borrow()
-            .fallen_from(self.check, self.who.as_ref());
+            .fallen_from(self.check, self.requester.as_ref());
         let Some(before) = before else {
             return false;
         };
@@ -257,7 +258,7 @@ impl<'a> IncomingCheck<'a> {
     pub fn record(&self, service: &Service, result: CheckResult, to: &str, reason: &str) {
         let reason = self.reason("", reason);
         self.subject(to)
-            .check_answered(service, result, reason, self.now);
+            .record_check(service, result, reason, self.now);
     }
 
     /// Records a refusal.
@@ -266,7 +267,7 @@ impl<'a> IncomingCheck<'a> {
         let reason = self.reason(to, refused.rule);
         let result = CheckResult::refused(refused.refusal);
         self.subject(to)
-            .check_answered(service, result, reason, self.now);
+            .record_check(service, result, reason, self.now);
     }
 
     fn reason<'r>(&'r self, release: &'r str, rule: &'r str) -> Reason<'r> {
@@ -279,7 +280,7 @@ impl<'a> IncomingCheck<'a> {
 
     /// Subject of the records about this check. `to`: the version that the answer is about.
     pub fn subject<'b>(&'b self, to: &'b str) -> LogSubject<'b> {
-        LogSubject::of_check((self.proto, self.peer), self.who, self.check, to)
+        LogSubject::of_check((self.proto, self.peer), self.requester, self.check, to)
     }
 
     /// The plan for all of a file of the version `to`.
@@ -355,7 +356,7 @@ fn resume(
         }
     };
     let Some(size) = service.size_of(content, catalog) else {
-        if let Some(refusal) = service.out_of_reach(catalog) {
+        if let Some(refusal) = service.temporary_refusal(catalog) {
             let refused = RefusedCheck {
                 refusal,
                 release: None,
@@ -425,11 +426,11 @@ fn answer_offer(
         && let Some(reply) = redirect(incoming.check, offer)
     {
         incoming.record(service, CheckResult::OFFER, to, "redirected");
-        if let Some(who) = &incoming.who
+        if let Some(requester) = &incoming.requester
             && !request.head_only
         {
             let mut fleet = service.fleet.borrow_mut();
-            fleet.redirected(who, content, to, incoming.now);
+            fleet.redirected(requester, content, to, incoming.now);
         }
         return Answer::Reply(reply);
     }

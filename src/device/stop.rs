@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_clone_hears_of_it() {
+    fn every_clone_sees_the_signal() {
         let stop = Stop::new();
         let clone = stop.clone();
         assert!(!clone.is_raised());

@@ -21,7 +21,7 @@ const LINGER_BYTES: u64 = 64 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(5);
 
 /// Time that the kernel keeps retransmitting unacknowledged data of a closed connection.
-const UNATTENDED: Duration = Duration::from_secs(60);
+const CLOSED_USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bytes of a request after its head that were not read yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +101,7 @@ pub(super) fn close_at_once(stream: &Stream) {
 /// Limits the time for which the kernel keeps what it still holds for a connection after our close (docs/hazards.md
 /// 14). Must not be called while the download may continue: silence of this length is no reason to end it.
 pub(super) fn before_close(stream: &Stream) {
-    let _gone_already = os::net::user_timeout(stream.get_ref(), UNATTENDED);
+    let _gone_already = os::net::user_timeout(stream.get_ref(), CLOSED_USER_TIMEOUT);
 }
 
 /// Reads and ignores what the client still sends, within bounds: the whole body if its length is known, otherwise until
@@ -138,8 +138,8 @@ pub(super) enum Discarded {
 
 /// Reads once, and ignores the bytes that have arrived.
 pub(super) fn discard(stream: &Stream) -> Discarded {
-    let mut nowhere = [0; 2048];
-    match stream.get_ref().read(&mut nowhere) {
+    let mut discarded = [0; 2048];
+    match stream.get_ref().read(&mut discarded) {
         Ok(0) => Discarded::End,
         Ok(read) => Discarded::Bytes(read as u64),
         Err(error) if is_early(&error) => Discarded::Early,

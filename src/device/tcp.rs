@@ -33,13 +33,13 @@ use smol::{Async, Timer};
 const MESSAGE_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// Time of silence after which a connection counts as idle.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE_AFTER: Duration = Duration::from_secs(60);
 
 /// Maximum length of a message in bytes.
-const LONGEST: usize = 1500;
+const MAX_MESSAGE: usize = 1500;
 
 /// Interval at which a rate limit is tried again.
-const RETRY: Duration = Duration::from_millis(200);
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Longest wait for the rate limit before an error is sent.
 const ERROR_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,14 +64,14 @@ pub async fn serve(
             return;
         };
         // Otherwise the connection of a module that lost its network would stay here endlessly.
-        let _not_known_here = os::net::keep_alive(stream.get_ref(), IDLE);
+        let _optional = os::net::keep_alive(stream.get_ref(), IDLE_AFTER);
         seat.run(&executor, |seat| {
             let session = TcpSession {
                 service: Rc::clone(&service),
                 stream,
                 seat,
                 peer,
-                offered: None,
+                last_offer: None,
                 download: None,
                 sent: 0,
                 result: "stopped",
@@ -90,7 +90,7 @@ struct TcpSession {
     seat: Seat,
     peer: SocketAddr,
     /// Upgrade id and subject of the last offer.
-    offered: Option<(u32, LogSubject<'static>)>,
+    last_offer: Option<(u32, LogSubject<'static>)>,
     /// The running download, and its upgrade id.
     download: Option<(u32, PacketDownload)>,
     /// Bytes sent since the client was last silent.
@@ -114,16 +114,16 @@ impl TcpSession {
         loop {
             let time = match (bytes.is_empty(), idle) {
                 (false, _) => Some(MESSAGE_TIMEOUT),
-                (true, false) => Some(IDLE),
+                (true, false) => Some(IDLE_AFTER),
                 (true, true) => None,
             };
             match self.wait(time).await {
                 SessionEvent::Readable(true) => {
                     idle = false;
                     let ended = !self.read(&mut bytes);
-                    let complete = ended || bytes.ends_with(b"\n") || self.is_good_get(&bytes);
+                    let complete = ended || bytes.ends_with(b"\n") || self.is_valid_get(&bytes);
                     let answered = !complete || self.answer(&mut bytes).await;
-                    if ended || !answered || bytes.len() > LONGEST {
+                    if ended || !answered || bytes.len() > MAX_MESSAGE {
                         break;
                     }
                 }
@@ -149,7 +149,7 @@ impl TcpSession {
     }
 
     async fn wait(&self, time: Option<Duration>) -> SessionEvent {
-        let downloading = self
+        let is_downloading = self
             .download
             .as_ref()
             .is_some_and(|(_, download)| download.is_running());
@@ -162,7 +162,7 @@ impl TcpSession {
             SessionEvent::Silence
         };
         let stopped = async {
-            match downloading {
+            match is_downloading {
                 true => pending().await,
                 false => self.stop.raised().await,
             }
@@ -184,10 +184,10 @@ impl TcpSession {
         }
     }
 
-    fn is_good_get(&self, bytes: &[u8]) -> bool {
+    fn is_valid_get(&self, bytes: &[u8]) -> bool {
         match datagram::parse(bytes) {
             Datagram::Get(get) => {
-                message::named(&self.service, get, self.network(), unix_now()).is_some()
+                message::find_packet(&self.service, get, self.network(), unix_now()).is_some()
             }
             _ => false,
         }
@@ -196,28 +196,28 @@ impl TcpSession {
     /// Answers a complete message and empties the buffer. Returns false if the connection must end.
     async fn answer(&mut self, bytes: &mut Vec<u8>) -> bool {
         let message = std::mem::take(bytes);
-        if message.len() > LONGEST {
+        if message.len() > MAX_MESSAGE {
             return false;
         }
         match datagram::parse(&message) {
             Datagram::NoReply => true,
             Datagram::Unknown => {
-                self.service.malformed();
+                self.service.count_malformed();
                 log_unknown("tcp", &message, (UNKNOWN, NO_MESSAGE), self.peer);
                 self.error(UNKNOWN).await
             }
             Datagram::Check(check) => {
-                if !self.share(|limits| &mut limits.checks, None).await {
+                if !self.wait_for_token(|limits| &mut limits.checks, None).await {
                     return false;
                 }
-                let reply = message::to_check(&self.service, check, self.peer, "tcp");
+                let reply = message::reply_to_check(&self.service, check, self.peer, "tcp");
                 self.answer_check(reply).await
             }
             Datagram::Get(get) => {
-                match message::named(&self.service, get, self.network(), unix_now()) {
-                    Some((request, _)) => self.may_have(request).await && self.give(request).await,
+                match message::find_packet(&self.service, get, self.network(), unix_now()) {
+                    Some((get, _)) => self.may_request(get).await && self.send_packet(get).await,
                     // After `ERR` the module gives up; without an answer it asks again in ten seconds.
-                    None if get.id.is_some() && self.service.still_reads() => true,
+                    None if get.id.is_some() && self.service.has_unread_files() => true,
                     None => self.error(ERR).await,
                 }
             }
@@ -226,8 +226,8 @@ impl TcpSession {
 
     /// Applies the rate limit for errors to ids that this connection was not given, while its network sends wrong ids.
     /// Otherwise valid ids could be found by trial.
-    async fn may_have(&self, request: PacketRequest) -> bool {
-        let offered = self.offered.as_ref().map(|(id, _)| *id);
+    async fn may_request(&self, request: PacketRequest) -> bool {
+        let offered = self.last_offer.as_ref().map(|(id, _)| *id);
         let running = self.download.as_ref().map(|(id, _)| *id);
         if [offered, running].contains(&Some(request.id)) {
             return true;
@@ -239,22 +239,22 @@ impl TcpSession {
             limits.errors.has(place)
         };
         few || self
-            .share(|limits| &mut limits.errors, Some(ERROR_TIMEOUT))
+            .wait_for_token(|limits| &mut limits.errors, Some(ERROR_TIMEOUT))
             .await
     }
 
     async fn error(&mut self, text: &str) -> bool {
-        self.share(|limits| &mut limits.errors, Some(ERROR_TIMEOUT))
+        self.wait_for_token(|limits| &mut limits.errors, Some(ERROR_TIMEOUT))
             .await
             && self.send(text.as_bytes()).await
     }
 
     /// Waits for a token of this network. Over TCP a message above the rate limit is delayed, not dropped. Returns
-    /// false if the client is gone meanwhile, the server stops, or the wait takes longer than `most`.
-    async fn share(
+    /// false if the client is gone meanwhile, the server stops, or the wait takes longer than `max_wait`.
+    async fn wait_for_token(
         &self,
         bucket: impl Fn(&mut RateLimits) -> &mut Buckets,
-        most: Option<Duration>,
+        max_wait: Option<Duration>,
     ) -> bool {
         let began = Instant::now();
         let network = self.network();
@@ -266,11 +266,11 @@ impl TcpSession {
         while !taken() {
             if self.has_ended()
                 || self.stop.is_raised()
-                || most.is_some_and(|most| began.elapsed() >= most)
+                || max_wait.is_some_and(|max_wait| began.elapsed() >= max_wait)
             {
                 return false;
             }
-            Timer::after(RETRY).await;
+            Timer::after(RETRY_INTERVAL).await;
         }
         true
     }
@@ -293,7 +293,7 @@ impl TcpSession {
             CheckReply::Offer(offer) => offer,
         };
         let (id, count, last) = (offer.id, offer.count, offer.last);
-        self.offered = Some((id, offer.subject));
+        self.last_offer = Some((id, offer.subject));
         if let Some((_, mut before)) = self.download.take_if(|(running, _)| *running == id) {
             // The download starts again.
             before.end("cut");
@@ -308,7 +308,7 @@ impl TcpSession {
         sent
     }
 
-    async fn give(&mut self, request: PacketRequest) -> bool {
+    async fn send_packet(&mut self, request: PacketRequest) -> bool {
         let snapshot = match self.service.load(request.content).await {
             Ok(snapshot) => snapshot,
             Err(LoadError::Gone(_)) => return self.send(ERR.as_bytes()).await,
@@ -322,18 +322,18 @@ impl TcpSession {
         if !self.send(buffer.get(..length).unwrap_or_default()).await {
             return false;
         }
-        self.gave(request, length - 2);
+        self.record_packet(request, length - 2);
         true
     }
 
-    fn gave(&mut self, request: PacketRequest, data: usize) {
+    fn record_packet(&mut self, request: PacketRequest, data: usize) {
         let now = Instant::now();
         if self
             .download
             .as_ref()
             .is_none_or(|(id, _)| *id != request.id)
         {
-            let subject = self.offered.as_ref().filter(|(id, _)| *id == request.id);
+            let subject = self.last_offer.as_ref().filter(|(id, _)| *id == request.id);
             let subject = subject.map_or_else(
                 || LogSubject::of_peer("tcp", self.peer),
                 |(_, subject)| subject.clone(),
@@ -341,11 +341,11 @@ impl TcpSession {
             if let Some((_, other)) = &mut self.download {
                 other.end("cut");
             }
-            let download = PacketDownload::offered(&self.service, subject, now);
+            let download = PacketDownload::new(&self.service, subject, now);
             self.download = Some((request.id, download));
         }
         if let Some((_, download)) = &mut self.download
-            && download.given(&request, data as u64, now)
+            && download.record_packet(&request, data as u64, now)
         {
             self.download = None;
         }

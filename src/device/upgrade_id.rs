@@ -67,27 +67,27 @@ impl UpgradeIds {
         self.recent.replace([const { None }; RECENT]);
     }
 
-    /// A keyed MAC over a content and the numbers in `said`, which cannot be made without the secret (libfota3).
+    /// A keyed MAC over a content and the numbers in `numbers`, which cannot be made without the secret (libfota3).
     /// `purpose` keeps marks of one kind from being valid as another kind.
-    pub fn mark(&self, purpose: &[u8; 8], content: ContentId, said: &[u64]) -> u64 {
+    pub fn mark(&self, purpose: &[u8; 8], content: ContentId, numbers: &[u64]) -> u64 {
         let mut hasher = SipHasher24::new_with_key(&self.mark_key);
         hasher.write(purpose);
         hasher.write(&content.0);
-        for number in said {
+        for number in numbers {
             hasher.write(&number.to_le_bytes());
         }
         hasher.finish()
     }
 
-    /// The week of something that is made now. [`good_weeks`](UpgradeIds::good_weeks) will contain it while it is
+    /// The week of something that is made now. [`valid_weeks`](UpgradeIds::valid_weeks) will contain it while it is
     /// valid.
     pub fn week(&self, unix: i64) -> i64 {
         self.weeks.borrow_mut().issue(unix, Instant::now())
     }
 
     /// The weeks whose ids and marks are valid now.
-    pub fn good_weeks(&self, unix: i64) -> impl Iterator<Item = i64> + Clone + use<> {
-        self.weeks.borrow().good(unix, Instant::now())
+    pub fn valid_weeks(&self, unix: i64) -> impl Iterator<Item = i64> + Clone + use<> {
+        self.weeks.borrow().valid(unix, Instant::now())
     }
 
     /// The id of this content for a module in this network at `unix` (Unix seconds); 0..=2147483647.
@@ -105,9 +105,9 @@ impl UpgradeIds {
     pub fn known(&self, id: u32, network: Network, unix: i64) -> Option<ContentId> {
         let recent = self.recent.borrow();
         let known = recent.get(place(id))?.as_ref()?;
-        let is_it =
+        let is_match =
             known.id == id && known.network == self.number(network) && known.week.contains(&unix);
-        is_it.then_some(known.content)
+        is_match.then_some(known.content)
     }
 
     /// Returns the candidate that the id names: the one whose MAC matches. `None` if there is none, and also if two
@@ -120,7 +120,7 @@ impl UpgradeIds {
         unix: i64,
         candidates: impl Iterator<Item = ContentId>,
     ) -> Option<ContentId> {
-        let weeks = self.good_weeks(unix);
+        let weeks = self.valid_weeks(unix);
         let matches = |content: &ContentId| {
             let id_in =
                 |week| u32::from(content.short()) << MAC_BITS | self.mac(*content, network, week);
@@ -185,7 +185,7 @@ mod tests {
         UpgradeIds::new(&[7; 32], false)
     }
 
-    fn knows(ids: &UpgradeIds, id: u32, from: &str, unix: i64) -> bool {
+    fn is_valid(ids: &UpgradeIds, id: u32, from: &str, unix: i64) -> bool {
         let one = content(1, 1);
         ids.find(id, network(from), unix, [one].into_iter()) == Some(one)
     }
@@ -200,31 +200,31 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_good_for_its_network_alone() {
+    fn an_id_is_valid_only_in_its_network() {
         let id = ids().make(content(1, 1), network("192.0.2.7"), NOW);
-        assert!(knows(&ids(), id, "192.0.2.99", NOW));
-        assert!(knows(&ids(), id, "::ffff:192.0.2.7", NOW));
-        assert!(!knows(&ids(), id, "192.0.3.7", NOW));
+        assert!(is_valid(&ids(), id, "192.0.2.99", NOW));
+        assert!(is_valid(&ids(), id, "::ffff:192.0.2.7", NOW));
+        assert!(!is_valid(&ids(), id, "192.0.3.7", NOW));
     }
 
     #[test]
-    fn with_roaming_it_is_good_everywhere() {
+    fn with_roaming_an_id_is_valid_everywhere() {
         let ids = UpgradeIds::new(&[7; 32], true);
         let id = ids.make(content(1, 1), network("192.0.2.7"), NOW);
-        assert!(knows(&ids, id, "2001:db8::1", NOW));
+        assert!(is_valid(&ids, id, "2001:db8::1", NOW));
     }
 
     #[test]
-    fn an_id_is_good_this_week_and_the_next() {
+    fn an_id_is_valid_this_week_and_the_next() {
         let id = ids().make(content(1, 1), network("192.0.2.7"), NOW);
-        assert!(knows(&ids(), id, "192.0.2.7", NOW + WEEK));
-        assert!(!knows(&ids(), id, "192.0.2.7", NOW + 2 * WEEK));
-        assert!(!knows(&ids(), id, "192.0.2.7", NOW - WEEK));
+        assert!(is_valid(&ids(), id, "192.0.2.7", NOW + WEEK));
+        assert!(!is_valid(&ids(), id, "192.0.2.7", NOW + 2 * WEEK));
+        assert!(!is_valid(&ids(), id, "192.0.2.7", NOW - WEEK));
     }
 
     // Case 61.
     #[test]
-    fn an_id_stays_good_when_the_clock_is_set() {
+    fn an_id_stays_valid_when_the_clock_is_set() {
         let from = network("192.0.2.7");
         let one = content(1, 1);
         for (made, then) in [
@@ -236,23 +236,23 @@ mod tests {
         ] {
             let ids = ids();
             let id = ids.make(one, from, made);
-            assert!(knows(&ids, id, "192.0.2.7", made));
+            assert!(is_valid(&ids, id, "192.0.2.7", made));
             for _ in 0..2 {
-                assert!(knows(&ids, id, "192.0.2.7", then), "{made} {then}");
+                assert!(is_valid(&ids, id, "192.0.2.7", then), "{made} {then}");
                 assert_eq!(ids.known(id, from, then), Some(one));
             }
-            assert!(!knows(&ids, id, "192.0.3.7", then));
+            assert!(!is_valid(&ids, id, "192.0.3.7", then));
         }
     }
 
     #[test]
     fn another_secret_makes_other_ids() {
         let id = UpgradeIds::new(&[8; 32], false).make(content(1, 1), network("192.0.2.7"), NOW);
-        assert!(!knows(&ids(), id, "192.0.2.7", NOW));
+        assert!(!is_valid(&ids(), id, "192.0.2.7", NOW));
     }
 
     #[test]
-    fn two_contents_that_both_match_are_never_guessed_between() {
+    fn an_id_that_matches_two_contents_names_neither() {
         let from = network("192.0.2.7");
         // The same first 12 bits. The last bytes are varied until the MACs are equal too.
         let make = |n: u32| {
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_good_for_no_more_than_what_was_found() {
+    fn a_remembered_id_is_valid_only_in_its_network_and_week() {
         let (here, there) = (network("192.0.2.7"), network("192.0.3.7"));
         let begins = NOW.div_euclid(WEEK) * WEEK;
         let one = content(1, 1);
@@ -304,7 +304,7 @@ mod tests {
         }
         let ids = ids();
         // In the next week the id is found again, but is not valid for longer.
-        assert!(knows(&ids, id, "192.0.2.7", begins + WEEK));
+        assert!(is_valid(&ids, id, "192.0.2.7", begins + WEEK));
         assert_eq!(ids.known(id, here, begins + WEEK), Some(one));
         assert_eq!(ids.known(id, here, begins + 2 * WEEK), None);
     }

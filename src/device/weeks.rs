@@ -12,10 +12,10 @@ use crate::fleet::clock;
 pub(super) const WEEK: i64 = 604_800;
 
 /// Real time for which an id or mark stays valid after the clock was set: a week.
-const LASTS: Duration = Duration::from_secs(WEEK.unsigned_abs());
+const VALID_FOR: Duration = Duration::from_secs(WEEK.unsigned_abs());
 
 /// Maximum number of weeks that are remembered. If the clock steps more often in one week, the oldest is lost.
-const MOST: usize = 4;
+const MAX_WEEKS: usize = 4;
 
 /// The week of everything that is made before the clock was ever set.
 const UNSET: i64 = 0;
@@ -39,12 +39,12 @@ impl Weeks {
 
     /// Returns the week of something that is made now. `unix` is the time of the machine's clock in Unix seconds.
     pub fn issue(&mut self, unix: i64, now: Instant) -> i64 {
-        let week = number(unix);
+        let week = week_number(unix);
         match self.issued.last_mut() {
             Some((last, at)) if *last == week => *at = now,
             _ => {
                 self.issued.retain(|(other, _)| *other != week);
-                if self.issued.len() >= MOST {
+                if self.issued.len() >= MAX_WEEKS {
                     self.issued.remove(0);
                 }
                 self.issued.push((week, now));
@@ -56,10 +56,10 @@ impl Weeks {
     /// The weeks that are valid now, of which one may occur twice: this week and the last by the clock; the weeks in
     /// which something was made within a week of real time; and, for a week after the start, that of a clock that was
     /// never set, since an earlier run may have had no other.
-    pub fn good(&self, unix: i64, now: Instant) -> impl Iterator<Item = i64> + Clone + use<> {
-        let week = number(unix);
-        let is_recent = |since: Instant| now.saturating_duration_since(since) < LASTS;
-        let mut good = [
+    pub fn valid(&self, unix: i64, now: Instant) -> impl Iterator<Item = i64> + Clone + use<> {
+        let week = week_number(unix);
+        let is_recent = |since: Instant| now.saturating_duration_since(since) < VALID_FOR;
+        let mut valid = [
             Some(week),
             Some(week.saturating_sub(1)),
             None,
@@ -71,14 +71,14 @@ impl Weeks {
         let earlier = self.issued.iter().filter(|(_, at)| is_recent(*at));
         let earlier = earlier.map(|(week, _)| *week);
         let unset = is_recent(self.began).then_some(UNSET);
-        for (place, week) in good.iter_mut().skip(2).zip(earlier.chain(unset)) {
+        for (place, week) in valid.iter_mut().skip(2).zip(earlier.chain(unset)) {
             *place = Some(week);
         }
-        good.into_iter().flatten()
+        valid.into_iter().flatten()
     }
 }
 
-fn number(unix: i64) -> i64 {
+fn week_number(unix: i64) -> i64 {
     match clock::is_trusted(unix) {
         true => unix.div_euclid(WEEK),
         false => UNSET,
@@ -91,44 +91,44 @@ mod tests {
 
     const NOW: i64 = 1_795_420_800;
 
-    fn is_good(weeks: &Weeks, week: i64, unix: i64, now: Instant) -> bool {
-        weeks.good(unix, now).any(|good| good == week)
+    fn is_valid(weeks: &Weeks, week: i64, unix: i64, now: Instant) -> bool {
+        weeks.valid(unix, now).any(|valid| valid == week)
     }
 
     // Case 61.
     #[test]
-    fn what_was_made_before_the_clock_was_set_is_good_for_a_week_of_real_time() {
+    fn an_id_made_before_the_clock_was_set_is_valid_for_a_week_of_real_time() {
         let start = Instant::now();
         for (made, then) in [(30, NOW), (NOW, NOW - 10 * WEEK), (NOW, NOW + 10 * WEEK)] {
             let mut weeks = Weeks::new(start);
             let week = weeks.issue(made, start);
-            assert!(is_good(&weeks, week, then, start + LASTS / 2));
-            assert!(!is_good(&weeks, week, then, start + LASTS));
+            assert!(is_valid(&weeks, week, then, start + VALID_FOR / 2));
+            assert!(!is_valid(&weeks, week, then, start + VALID_FOR));
             // Something newer does not end its validity earlier.
-            weeks.issue(then, start + LASTS / 4);
-            assert!(is_good(&weeks, week, then, start + LASTS / 2));
+            weeks.issue(then, start + VALID_FOR / 4);
+            assert!(is_valid(&weeks, week, then, start + VALID_FOR / 2));
         }
     }
 
     #[test]
-    fn a_restart_between_forgets_nothing_that_was_made_without_a_clock() {
+    fn an_id_made_without_a_clock_survives_a_restart() {
         let start = Instant::now();
         let week = Weeks::new(start).issue(3 * WEEK, start);
         let weeks = Weeks::new(start);
-        assert!(is_good(&weeks, week, NOW, start));
-        assert!(!is_good(&weeks, week, NOW, start + LASTS));
+        assert!(is_valid(&weeks, week, NOW, start));
+        assert!(!is_valid(&weeks, week, NOW, start + VALID_FOR));
     }
 
     #[test]
-    fn a_clock_that_steps_all_the_time_is_remembered_within_bounds() {
+    fn a_clock_that_steps_often_is_remembered_within_bounds() {
         let start = Instant::now();
         let mut weeks = Weeks::new(start);
         for step in 0..100 {
             weeks.issue(NOW + step * WEEK, start);
         }
-        assert_eq!(weeks.issued.len(), MOST);
-        let last = number(NOW + 99 * WEEK);
-        assert!(is_good(&weeks, last, 0, start) && is_good(&weeks, last - 3, 0, start));
-        assert!(!is_good(&weeks, last - 50, 0, start));
+        assert_eq!(weeks.issued.len(), MAX_WEEKS);
+        let last = week_number(NOW + 99 * WEEK);
+        assert!(is_valid(&weeks, last, 0, start) && is_valid(&weeks, last - 3, 0, start));
+        assert!(!is_valid(&weeks, last - 50, 0, start));
     }
 }

@@ -81,7 +81,7 @@ pub(super) async fn follow_catalogues(
 /// Frees snapshots that no release needs, while the folder does not change.
 pub(super) async fn sweep_snapshots(service: Rc<Service>) {
     loop {
-        service.may_be_swept().await;
+        service.sweep_due().await;
         loop {
             Timer::after(SWEEP).await;
             let catalog = Arc::clone(&service.catalog.borrow());

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::CHATTER;
+use super::MAX_CLIENT_BYTES;
 use crate::device::seats::Seat;
 use crate::device::stream::{Discarded, discard};
 use crate::device::{Service, Stop, Stream, within};
@@ -28,28 +28,28 @@ pub(in crate::device) struct AwaitClose {
     pub service: Rc<Service>,
     pub transfer: Option<Transfer>,
     /// Whether the file's last byte was sent.
-    pub to_the_end: bool,
+    pub sent_last_byte: bool,
     /// Whether the peer is a trusted proxy, so that the close is the proxy's.
     pub proxied: bool,
     /// Whether the client has closed its side.
-    pub closed: bool,
+    pub client_closed: bool,
 }
 
 impl AwaitClose {
     /// Waits for the client's close if it is evidence for the fleet, for at most [`CLOSE_TIMEOUT`] and not beyond the
     /// signal to stop. Returns whether the client has closed its side: then both sides have everything that was sent.
-    pub async fn until_closed(&mut self, stream: &Stream, seat: &Seat, stop: &Stop) -> bool {
+    pub async fn wait(&mut self, stream: &Stream, seat: &Seat, stop: &Stop) -> bool {
         let is_evidence = self.transfer.as_ref().is_some_and(Transfer::is_to_a_device);
-        if self.closed || !self.to_the_end || !is_evidence {
-            return self.closed;
+        if self.client_closed || !self.sent_last_byte || !is_evidence {
+            return self.client_closed;
         }
         // From now on the connection is evicted as readily as one with an unfinished head.
         seat.end_download();
         let closed = async {
-            let mut chatter: u64 = 0;
-            while chatter < CHATTER {
+            let mut received: u64 = 0;
+            while received < MAX_CLIENT_BYTES {
                 match discard(stream) {
-                    Discarded::Bytes(read) => chatter += read,
+                    Discarded::Bytes(read) => received += read,
                     Discarded::Early => {
                         if stream.readable().await.is_err() {
                             return false;
@@ -67,15 +67,15 @@ impl AwaitClose {
             matches!(discard(stream), Discarded::End)
         };
         let closed = within(CLOSE_TIMEOUT, pin!(smol::future::or(closed, stopped))).await;
-        self.closed = closed.unwrap_or(false);
-        self.closed
+        self.client_closed = closed.unwrap_or(false);
+        self.client_closed
     }
 }
 
 impl Drop for AwaitClose {
     fn drop(&mut self) {
         if let Some(transfer) = self.transfer.take() {
-            let outcome = match (self.to_the_end && self.closed, self.proxied) {
+            let outcome = match (self.sent_last_byte && self.client_closed, self.proxied) {
                 (true, false) => TransferOutcome::Whole,
                 (true, true) => TransferOutcome::Sent,
                 (false, proxied) => TransferOutcome::Incomplete { proxied },

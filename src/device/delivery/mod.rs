@@ -25,7 +25,7 @@ use crate::fleet::network::Network;
 use crate::wire::reply::{self, Reply};
 
 /// Maximum number of bytes that are read from a client while it downloads.
-const CHATTER: u64 = 64 * 1024;
+const MAX_CLIENT_BYTES: u64 = 64 * 1024;
 
 /// Sends the planned bytes, and serves the connection to its end.
 pub(super) async fn deliver(
@@ -35,16 +35,16 @@ pub(super) async fn deliver(
     plan: &DeliveryPlan,
     stop: &Stop,
 ) {
-    let instead = match begin(service, seat, plan, stop).await {
+    let reply = match begin(service, seat, plan, stop).await {
         Ok((download, snapshot)) => {
-            let mut arrived = {
+            let mut await_close = {
                 let mut transmission = Transmission::new(service, stream, seat, plan, download);
                 transmission.run(&snapshot).await
             };
             // Frees the snapshot for other downloads before the wait for the client's end.
             drop(snapshot);
-            if let Some(arrived) = &mut arrived
-                && !arrived.until_closed(stream, seat, stop).await
+            if let Some(await_close) = &mut await_close
+                && !await_close.wait(stream, seat, stop).await
             {
                 close(stream, UnreadBody::None).await;
             }
@@ -52,8 +52,8 @@ pub(super) async fn deliver(
         }
         Err(reply) => reply,
     };
-    service.count_reply(&instead);
-    if send_all(service, stream, instead.bytes()).await {
+    service.count_reply(&reply);
+    if send_all(service, stream, reply.bytes()).await {
         close(stream, UnreadBody::None).await;
     }
 }
@@ -70,7 +70,7 @@ async fn begin(
     let mut pending = PendingCheckLog {
         service,
         plan,
-        instead: Some("its connection had to make room for another one"),
+        reason: Some("its connection had to make room for another one"),
     };
     let download = match plan.start {
         0 => Download::begin(service, network, stop, began).await,
@@ -78,34 +78,34 @@ async fn begin(
         _ => Some(Download::resume(service, network, began)),
     };
     let Some(download) = download else {
-        pending.instead = Some(match stop.is_raised() {
+        pending.reason = Some(match stop.is_raised() {
             true => "the server stops",
             false => NO_ROOM,
         });
         drop(pending);
         if plan.check.is_none() {
             // Without a check there is no other record of the refusal.
-            nothing_sent(service, plan, began, "full");
+            record_unstarted(service, plan, began, "full");
         }
         return Err(reply::refusal(Refusal::Full, false));
     };
-    pending.instead = None;
+    pending.reason = None;
     drop(pending);
     seat.begin_download(Instant::now());
-    let instead = match service.load_patiently(plan.content).await {
+    let refusal = match service.load_with_retry(plan.content).await {
         Ok(snapshot) if snapshot.size() == plan.size => return Ok((download, snapshot)),
         Ok(_) | Err(LoadError::Gone(_)) => Refusal::NotNow,
         Err(LoadError::Unread(_)) => Refusal::Unread,
         Err(LoadError::Full(_)) => Refusal::Full,
     };
-    let (reply, result) = match instead {
+    let (reply, result) = match refusal {
         Refusal::Full => (reply::refusal(Refusal::Full, false), "full"),
         Refusal::Unread => (reply::refusal(Refusal::Unread, false), "gone"),
         _ if plan.start > 0 && plan.direct => (reply::precondition_failed(), "gone"),
         _ if plan.start > 0 => (reply::unsatisfiable(None), "gone"),
         refusal => (reply::refusal(refusal, false), "gone"),
     };
-    nothing_sent(service, plan, began, result);
+    record_unstarted(service, plan, began, result);
     Err(reply)
 }
 
@@ -115,12 +115,12 @@ struct PendingCheckLog<'a> {
     service: &'a Service,
     plan: &'a DeliveryPlan,
     /// Reason why the module gets nothing; `None` if the download may begin.
-    instead: Option<&'static str>,
+    reason: Option<&'static str>,
 }
 
 impl Drop for PendingCheckLog<'_> {
     fn drop(&mut self) {
-        match self.instead {
+        match self.reason {
             Some(why) => self.plan.record_no_room(self.service, why),
             None => self.plan.record_check(self.service),
         }
@@ -128,16 +128,16 @@ impl Drop for PendingCheckLog<'_> {
 }
 
 /// Logs a download that never began.
-fn nothing_sent(service: &Service, plan: &DeliveryPlan, began: Instant, result: &'static str) {
+fn record_unstarted(service: &Service, plan: &DeliveryPlan, began: Instant, result: &'static str) {
     let now = Instant::now();
     let ended = EndedDownload {
         number: service.fleet.borrow_mut().events.number(),
         bytes: 0,
         reached: plan.start,
         size: plan.size,
-        took: now.saturating_duration_since(began),
+        duration: now.saturating_duration_since(began),
         result,
         transfer: None,
     };
-    plan.subject.download_ended(service, ended, now);
+    plan.subject.record_download(service, ended, now);
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use smol::Timer;
 use smol::future::yield_now;
 
-use super::CHATTER;
+use super::MAX_CLIENT_BYTES;
 use super::await_close::{AwaitClose, is_reset};
 use crate::device::check_log::{DownloadEvents, EndedDownload};
 use crate::device::plan::DeliveryPlan;
@@ -33,16 +33,16 @@ const CHUNK: u64 = 1024 * 1024;
 
 /// Interval between two checks whether a head that must arrive alone was acknowledged. Therefore also the shortest
 /// time between head and body.
-const APART: Duration = Duration::from_millis(500);
+const HEAD_ACK_POLL: Duration = Duration::from_millis(500);
 
 /// Longest wait for the acknowledgement of a head that must arrive alone.
-const APART_AT_MOST: Duration = Duration::from_secs(5);
+const HEAD_ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Number of bytes above which a download gets a large send buffer.
 const LARGE: u64 = 128 * 1024;
 
 /// First wait for the last acknowledgements, which no event announces. Each further wait is twice as long.
-const FIRST_LOOK: Duration = Duration::from_millis(40);
+const FIRST_ACK_WAIT: Duration = Duration::from_millis(40);
 
 /// Result of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,19 +89,19 @@ pub(in crate::device) struct Transmission<'a> {
     /// Bytes of the head.
     head: u64,
     /// Bytes of head and file that the kernel has accepted.
-    taken: u64,
-    /// Bytes of head and file that were acknowledged at the time `looked`.
+    accepted: u64,
+    /// Bytes of head and file that were acknowledged at the time `measured_at`.
     acknowledged: u64,
     /// Time of the last measurement.
-    looked: Instant,
+    measured_at: Instant,
     silence: Silence,
     /// The stall limit that TCP_USER_TIMEOUT allows for. The kernel's time-out ends a connection whose window stays
     /// closed.
     kernel_limit: Duration,
     /// Whether our FIN was sent, which the kernel counts as a byte.
-    shut: bool,
+    fin_sent: bool,
     /// Whether the client has closed its side.
-    closed: bool,
+    client_closed: bool,
     ending: DeliveryEnd,
 }
 
@@ -123,9 +123,9 @@ impl<'a> Transmission<'a> {
         };
         let holders = &service.holders;
         holders.borrow_mut().add(seat.id(), plan.content, now);
-        let who = plan.subject.who.as_ref();
+        let requester = plan.subject.requester.as_ref();
         let mut fleet = service.fleet.borrow_mut();
-        let (transfer, written) = fleet.begin(who, Some(&plan.owner), part, now);
+        let (transfer, written) = fleet.begin(requester, Some(&plan.owner), part, now);
         drop(fleet);
         Transmission {
             service,
@@ -138,13 +138,13 @@ impl<'a> Transmission<'a> {
             events: DownloadEvents::new(service, now),
             began: now,
             head: 0,
-            taken: 0,
+            accepted: 0,
             acknowledged: 0,
-            looked: now,
+            measured_at: now,
             silence: Silence::new(service.limits.stall_timeout, now),
             kernel_limit: service.limits.stall_timeout,
-            shut: false,
-            closed: false,
+            fin_sent: false,
+            client_closed: false,
             ending: DeliveryEnd::Stopped,
         }
     }
@@ -156,24 +156,24 @@ impl<'a> Transmission<'a> {
             // Takes at most two seconds. Without the record, a restart may make a resume impossible; a module that
             // waits for longer may give up the download.
             written.wait().await;
-            self.silence.excuse(Instant::now());
+            self.silence.restart(Instant::now());
         }
         self.download.pace(self.stream);
         let bytes = self.plan.end - self.plan.start;
         if bytes > LARGE {
-            self.download.widen(self.stream, bytes);
+            self.download.enlarge_send_buffer(self.stream, bytes);
         }
         self.ending = match self.send(snapshot).await {
-            Ok(()) => self.arrive().await,
+            Ok(()) => self.await_acks().await,
             Err(ending) => ending,
         };
         (self.ending == DeliveryEnd::Complete).then(|| AwaitClose {
             service: Rc::clone(self.service),
             transfer: self.transfer.take(),
             // A range may be complete although the file is not.
-            to_the_end: self.plan.end == self.plan.size,
+            sent_last_byte: self.plan.end == self.plan.size,
             proxied: self.plan.proxied,
-            closed: self.closed,
+            client_closed: self.client_closed,
         })
     }
 
@@ -181,8 +181,8 @@ impl<'a> Transmission<'a> {
         let head = self.plan.head();
         let mut head = head.bytes();
         self.head = head.len() as u64;
-        if self.plan.apart {
-            self.send_apart(head).await?;
+        if self.plan.head_alone {
+            self.send_head_alone(head).await?;
             head = &[];
         }
         let mut small = self.small(snapshot).unwrap_or_default();
@@ -191,7 +191,7 @@ impl<'a> Transmission<'a> {
             match os::net::send(self.stream.get_ref(), head, small, more) {
                 Ok(0) => return Err(DeliveryEnd::Cut),
                 Ok(sent) => {
-                    self.took(sent);
+                    self.count_accepted(sent);
                     let of_body = sent.saturating_sub(head.len());
                     head = head.get(sent..).unwrap_or_default();
                     small = small.get(of_body..).unwrap_or_default();
@@ -199,47 +199,47 @@ impl<'a> Transmission<'a> {
                 Err(error) => self.wait_or_fail(error).await?,
             }
         }
-        let mut next_turn = CHUNK;
+        let mut next_yield = CHUNK;
         loop {
-            let offset = self.sent_before();
+            let offset = self.accepted_offset();
             let left = self.plan.end.saturating_sub(offset).min(CHUNK);
             if left == 0 {
                 return Ok(());
             }
-            if self.taken >= next_turn {
-                next_turn = self.taken + CHUNK;
-                self.look();
+            if self.accepted >= next_yield {
+                next_yield = self.accepted + CHUNK;
+                self.measure();
                 yield_now().await;
             }
             let count = usize::try_from(left).unwrap_or(usize::MAX);
             match os::net::send_file(self.stream.get_ref(), snapshot.file(), offset, count) {
                 Ok(0) => return Err(self.broken("it is shorter than it was")),
-                Ok(sent) => self.took(sent),
+                Ok(sent) => self.count_accepted(sent),
                 Err(error) => self.wait_or_fail(error).await?,
             }
         }
     }
 
     /// Sends the head in a segment of its own, and waits until the client's side has acknowledged it, but for no longer
-    /// than [`APART_AT_MOST`] (docs/protocol.md 9g).
-    async fn send_apart(&mut self, mut head: &[u8]) -> Result<(), DeliveryEnd> {
-        let _slower_without = os::net::uncork(self.stream.get_ref());
+    /// than [`HEAD_ACK_TIMEOUT`] (docs/protocol.md 9g).
+    async fn send_head_alone(&mut self, mut head: &[u8]) -> Result<(), DeliveryEnd> {
+        let _optional = os::net::uncork(self.stream.get_ref());
         while !head.is_empty() {
             match os::net::send(self.stream.get_ref(), head, &[], false) {
                 Ok(0) => return Err(DeliveryEnd::Cut),
                 Ok(sent) => {
-                    self.took(sent);
+                    self.count_accepted(sent);
                     head = head.get(sent..).unwrap_or_default();
                 }
                 Err(error) => self.wait_or_fail(error).await?,
             }
         }
-        let end = Instant::now() + APART_AT_MOST;
+        let end = Instant::now() + HEAD_ACK_TIMEOUT;
         loop {
-            Timer::after(APART).await;
-            self.look();
-            self.must_end()?;
-            if self.acknowledged >= self.taken || Instant::now() >= end {
+            Timer::after(HEAD_ACK_POLL).await;
+            self.measure();
+            self.ensure_alive()?;
+            if self.acknowledged >= self.accepted || Instant::now() >= end {
                 return Ok(());
             }
         }
@@ -256,9 +256,9 @@ impl<'a> Transmission<'a> {
     }
 
     /// Counts bytes that the kernel accepted.
-    fn took(&mut self, bytes: usize) {
-        self.taken += bytes as u64;
-        let high = self.sent_before();
+    fn count_accepted(&mut self, bytes: usize) {
+        self.accepted += bytes as u64;
+        let high = self.accepted_offset();
         if let Some(transfer) = &mut self.transfer {
             let mut fleet = self.service.fleet.borrow_mut();
             fleet.sent(transfer, high);
@@ -266,8 +266,8 @@ impl<'a> Transmission<'a> {
     }
 
     /// Offset in the file before which all bytes were accepted by the kernel.
-    fn sent_before(&self) -> u64 {
-        let of_file = self.taken.saturating_sub(self.head);
+    fn accepted_offset(&self) -> u64 {
+        let of_file = self.accepted.saturating_sub(self.head);
         self.plan.start + of_file
     }
 
@@ -281,25 +281,25 @@ impl<'a> Transmission<'a> {
     }
 
     /// Measures the progress and reports it.
-    fn look(&mut self) {
-        self.looked = Instant::now();
+    fn measure(&mut self) {
+        self.measured_at = Instant::now();
         let Ok(queued) = os::net::unacknowledged(self.stream.get_ref()) else {
             return;
         };
-        let fin = u64::from(self.shut);
+        let fin = u64::from(self.fin_sent);
         let queued = queued as u64;
-        let acknowledged = self.taken.saturating_sub(queued.saturating_sub(fin));
-        if self.silence.look(acknowledged, self.looked) {
+        let acknowledged = self.accepted.saturating_sub(queued.saturating_sub(fin));
+        if self.silence.record(acknowledged, self.measured_at) {
             self.acknowledged = acknowledged;
-            let (moved, window) = (self.silence.moved(), self.silence.window_time());
+            let (last_ack, window) = (self.silence.last_ack(), self.silence.window_time());
             let mut holders = self.service.holders.borrow_mut();
-            holders.moved(self.seat.id(), moved, window);
+            holders.record_progress(self.seat.id(), last_ack, window);
             drop(holders);
-            self.seat.acknowledged(self.arrived());
+            self.seat.acknowledged(self.acked_bytes());
             self.report();
         }
         let download = &self.download;
-        download.acknowledged(self.arrived(), self.looked);
+        download.acknowledged(self.acked_bytes(), self.measured_at);
         download.pace(self.stream);
     }
 
@@ -308,25 +308,26 @@ impl<'a> Transmission<'a> {
         let reached = self.reached();
         if let Some(transfer) = &mut self.transfer {
             let mut fleet = self.service.fleet.borrow_mut();
-            fleet.acknowledged(transfer, reached, self.looked);
+            fleet.acknowledged(transfer, reached, self.measured_at);
         }
         let (subject, of) = (&self.plan.subject, (reached, self.plan.size));
-        self.events.progress(self.service, subject, of, self.looked);
+        self.events
+            .progress(self.service, subject, of, self.measured_at);
     }
 
     /// Offset in the file before which the client has all bytes, if it has those before the start of this
     /// transmission.
     fn reached(&self) -> u64 {
-        self.plan.start + self.arrived()
+        self.plan.start + self.acked_bytes()
     }
 
     /// Bytes of the file that were acknowledged.
-    fn arrived(&self) -> u64 {
+    fn acked_bytes(&self) -> u64 {
         self.acknowledged.saturating_sub(self.head)
     }
 
-    /// Returns an error if the download must end. To be called after a measurement (`look`).
-    fn must_end(&mut self) -> Result<(), DeliveryEnd> {
+    /// Returns an error if the download must end. To be called after a measurement (`measure`).
+    fn ensure_alive(&mut self) -> Result<(), DeliveryEnd> {
         if !self.seat.is_held() {
             return Err(DeliveryEnd::Replaced);
         }
@@ -334,11 +335,11 @@ impl<'a> Transmission<'a> {
         if limit > self.kernel_limit {
             // The limit of this module decides; the kernel does not take the rate into account.
             self.kernel_limit = limit;
-            let _as_it_was = os::net::user_timeout(self.stream.get_ref(), limit.saturating_mul(2));
+            let _optional = os::net::user_timeout(self.stream.get_ref(), limit.saturating_mul(2));
         }
         let answers = || os::net::answers(self.stream.get_ref()).unwrap_or(true);
-        match self.silence.is_over(false, self.looked)
-            && self.silence.is_over(answers(), self.looked)
+        match self.silence.is_over(false, self.measured_at)
+            && self.silence.is_over(answers(), self.measured_at)
         {
             true => Err(DeliveryEnd::Stalled),
             false => Ok(()),
@@ -353,9 +354,9 @@ impl<'a> Transmission<'a> {
         let tick = self.tick();
         loop {
             let writable = within(tick, pin!(self.stream.writable())).await;
-            if writable.is_none() || self.looked.elapsed() >= tick {
-                self.look();
-                self.must_end()?;
+            if writable.is_none() || self.measured_at.elapsed() >= tick {
+                self.measure();
+                self.ensure_alive()?;
             }
             match writable {
                 Some(Ok(())) => return Ok(()),
@@ -367,47 +368,47 @@ impl<'a> Transmission<'a> {
 
     /// Sends the FIN after the last byte, and waits until the client has acknowledged it. Only this proves the
     /// arrival.
-    async fn arrive(&mut self) -> DeliveryEnd {
+    async fn await_acks(&mut self) -> DeliveryEnd {
         if self.stream.get_ref().shutdown(Shutdown::Write).is_ok() {
-            self.shut = true;
+            self.fin_sent = true;
         }
-        let mut tick = FIRST_LOOK.min(self.tick());
-        let mut listening = true;
-        let mut chatter: u64 = 0;
+        let mut tick = FIRST_ACK_WAIT.min(self.tick());
+        let mut is_reading = true;
+        let mut received: u64 = 0;
         // The first measurement is after the first wait: the client's answer to the FIN cannot arrive earlier.
         loop {
-            if self.acknowledged >= self.taken {
+            if self.acknowledged >= self.accepted {
                 return DeliveryEnd::Complete;
             }
-            if let Err(ending) = self.must_end() {
+            if let Err(ending) = self.ensure_alive() {
                 return ending;
             }
             // When the socket is no longer read, a reset shows only here.
-            if !listening && let Ok(Some(error)) = self.stream.get_ref().take_error() {
+            if !is_reading && let Ok(Some(error)) = self.stream.get_ref().take_error() {
                 return self.failed(&error);
             }
             let readable = async {
-                match listening {
+                match is_reading {
                     true => self.stream.readable().await.is_ok(),
                     false => smol::future::pending().await,
                 }
             };
-            let heard = within(tick, pin!(readable)).await;
-            match heard.map(|_| discard(self.stream)) {
+            let readable = within(tick, pin!(readable)).await;
+            match readable.map(|_| discard(self.stream)) {
                 None => tick = tick.saturating_mul(2).min(self.tick()),
                 Some(Discarded::Bytes(read)) => {
-                    chatter += read;
-                    listening = chatter < CHATTER;
+                    received += read;
+                    is_reading = received < MAX_CLIENT_BYTES;
                 }
                 Some(Discarded::Early) => {}
                 // The client may have closed only its own direction and still be receiving.
                 Some(Discarded::End) => {
-                    self.closed = true;
-                    listening = false;
+                    self.client_closed = true;
+                    is_reading = false;
                 }
                 Some(Discarded::Failed(error)) => return self.failed(&error),
             }
-            self.look();
+            self.measure();
         }
     }
 
@@ -417,9 +418,9 @@ impl<'a> Transmission<'a> {
             BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable,
             NetworkDown, NetworkUnreachable, NotConnected, TimedOut,
         };
-        self.look();
-        if self.shut && self.acknowledged >= self.taken {
-            self.closed = is_reset(error);
+        self.measure();
+        if self.fin_sent && self.acknowledged >= self.accepted {
+            self.client_closed = is_reset(error);
             return DeliveryEnd::Complete;
         }
         if !self.seat.is_held() {
@@ -435,7 +436,7 @@ impl<'a> Transmission<'a> {
 
     fn broken(&mut self, why: &str) -> DeliveryEnd {
         log::error!(target: "device", "a snapshot cannot be read, a download is cut: {why}");
-        self.look();
+        self.measure();
         DeliveryEnd::Broken
     }
 }
@@ -450,14 +451,14 @@ impl Drop for Transmission<'_> {
         }
         match self.ending {
             DeliveryEnd::Stopped => {
-                self.look();
+                self.measure();
                 before_close(self.stream);
             }
             // Otherwise the kernel would hold the queued bytes of this download for minutes. After a read error, the
             // close must not look like the end of the file.
             DeliveryEnd::Stalled | DeliveryEnd::Replaced | DeliveryEnd::Broken => {
-                self.look();
-                let _no_matter = os::net::reset_on_close(self.stream.get_ref());
+                self.measure();
+                let _optional = os::net::reset_on_close(self.stream.get_ref());
             }
             // The client may have closed only its own direction.
             DeliveryEnd::Cut => before_close(self.stream),
@@ -469,10 +470,10 @@ impl Drop for Transmission<'_> {
         };
         let ended = EndedDownload {
             number: self.events.number,
-            bytes: self.arrived(),
+            bytes: self.acked_bytes(),
             reached: self.reached(),
             size: self.plan.size,
-            took: now.saturating_duration_since(self.began),
+            duration: now.saturating_duration_since(self.began),
             result: match self.ending {
                 // The acknowledgements came from the proxy.
                 DeliveryEnd::Complete if self.plan.proxied => "sent",
@@ -481,11 +482,11 @@ impl Drop for Transmission<'_> {
             // If every byte was acknowledged, `AwaitClose` ends the transfer.
             transfer: self.transfer.take().map(|transfer| (transfer, outcome)),
         };
-        self.plan.subject.download_ended(self.service, ended, now);
-        if self.plan.subject.who.is_none() {
+        self.plan.subject.record_download(self.service, ended, now);
+        if self.plan.subject.requester.is_none() {
             let file = (self.plan.content, self.plan.size);
             let service = self.service;
-            repeats::record(service, &self.plan.subject, file, self.arrived(), now);
+            repeats::record(service, &self.plan.subject, file, self.acked_bytes(), now);
         }
     }
 }

@@ -51,7 +51,7 @@ fn read_head(
             Late,
             Stopped,
         }
-        let instead = |status| {
+        let reply_with = |status| {
             let reply = reply::plain(status, false);
             service.count_reply(&reply);
             Some(Box::new(PendingAnswer::reply(reply, UnreadBody::None)))
@@ -73,9 +73,9 @@ fn read_head(
             match waited.await {
                 HeadWait::Readable(true) => {}
                 HeadWait::Readable(false) => return None,
-                HeadWait::Late => return instead(Status::Timeout),
+                HeadWait::Late => return reply_with(Status::Timeout),
                 HeadWait::Stopped if bytes.is_empty() => return None,
-                HeadWait::Stopped => return instead(Status::Unavailable),
+                HeadWait::Stopped => return reply_with(Status::Unavailable),
             }
             let mut scratch = service.scratch.borrow_mut();
             match stream.get_ref().read(&mut scratch) {

@@ -67,7 +67,7 @@ pub async fn serve(
     executor: Rc<LocalExecutor<'static>>,
     stop: Stop,
 ) {
-    let _slower_without = os::net::cork(&listener);
+    let _optional = os::net::cork(&listener);
     let serve_connection = |stream: TcpStream, peer| {
         if let Some(pending) = serve_in_line(&service, &stream, peer) {
             hand_over(&service, &executor, &stop, stream, peer, pending);
@@ -121,7 +121,7 @@ fn hand_over(
         }
     };
     let Some(seat) = Seat::take(service, peer) else {
-        return turn_away(service, &stream, &pending);
+        return refuse_connection(service, &stream, &pending);
     };
     let (service, stop) = (Rc::clone(service), stop.clone());
     match pending {
@@ -135,7 +135,7 @@ fn hand_over(
 }
 
 /// Answers a client for which there is no room, without waiting.
-fn turn_away(service: &Service, stream: &Stream, pending: &PendingConnection) {
+fn refuse_connection(service: &Service, stream: &Stream, pending: &PendingConnection) {
     let full = || {
         let reply = reply::refusal(Refusal::Full, false);
         service.count_reply(&reply);
@@ -206,7 +206,7 @@ fn answer_bytes(
 
 /// Answers bytes that cannot become a valid head.
 fn answer_bad_head(service: &Service, bad: BadHead) -> PendingAnswer {
-    service.malformed();
+    service.count_malformed();
     let status = match bad {
         BadHead::Malformed => Status::BadRequest,
         BadHead::TooLarge => Status::HeadTooLarge,
@@ -270,7 +270,7 @@ pub(super) fn answer(
         Answer::Reply(reply) => service.count_reply(reply),
         Answer::Deliver(plan) => {
             plan.proxied = service.limits.trusts(peer.ip());
-            plan.apart = updatehttp::is_from_updatehttp(head);
+            plan.head_alone = updatehttp::is_from_updatehttp(head);
         }
     }
     answer
@@ -285,7 +285,7 @@ mod tests {
 
     /// The request may arrive between the read that found nothing and the close, which then would reset the connection.
     #[test]
-    fn a_client_that_is_turned_away_gets_its_reply_whatever_it_sent_meanwhile() {
+    fn a_refused_client_gets_its_reply_whatever_it_sent_meanwhile() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         os::net::cork(&listener).unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -295,7 +295,7 @@ mod tests {
         stream.peek(&mut [0]).unwrap();
         let stream = Async::new(stream).unwrap();
         let pending = PendingConnection::Head(Vec::new());
-        turn_away(&service(), &stream, &pending);
+        refuse_connection(&service(), &stream, &pending);
         drop(stream);
         let mut got = [0; 12];
         client.read_exact(&mut got).unwrap();

@@ -24,10 +24,10 @@ use super::network_counts::NetworkCounts;
 use crate::fleet::network::Network;
 
 /// Age from which on a download is judged by its speed.
-const JUDGED_AFTER: Duration = Duration::from_secs(10);
+const MIN_AGE: Duration = Duration::from_secs(10);
 
 /// Maximum number of seats that are searched for the slowest download, or for a connection of one address.
-const SEARCHED: usize = 4096;
+const MAX_SCAN: usize = 4096;
 
 /// Random number of a seat. No two connections have the same one, and nobody outside can predict it, so the order of
 /// the ids is a random order of the connections.
@@ -101,7 +101,7 @@ impl<H> SeatTable<H> {
         let evicted = if !shared && own >= self.max_per_address {
             Some(self.waiting_of_address(address)?)
         } else if self.seats.len() >= self.max {
-            Some(self.victim(Some(network), now)?)
+            Some(self.eviction_candidate(Some(network), now)?)
         } else {
             None
         };
@@ -134,7 +134,7 @@ impl<H> SeatTable<H> {
     /// Evicts a connection although seats are left, for a new connection of which nothing is known: a waiting
     /// connection, or a download of a network that holds more than half of the seats taken.
     pub fn evict_any(&mut self, now: Instant) -> Option<H> {
-        let id = self.victim(None, now)?;
+        let id = self.eviction_candidate(None, now)?;
         self.remove(id)
     }
 
@@ -199,8 +199,8 @@ impl<H> SeatTable<H> {
         self.waiting_per_network.remove(network);
     }
 
-    /// The connection to evict for a new one from the network `newcomer` (`None`: unknown).
-    fn victim(&mut self, newcomer: Option<Network>, now: Instant) -> Option<SeatId> {
+    /// The connection to evict for a new one from the network `new_network` (`None`: unknown).
+    fn eviction_candidate(&mut self, new_network: Option<Network>, now: Instant) -> Option<SeatId> {
         let start = SeatId(self.random());
         if let Some((count, heaviest)) = self.per_network.most()
             && count * 2 > self.seats.len()
@@ -208,26 +208,26 @@ impl<H> SeatTable<H> {
             let of_heaviest = |network| network == heaviest;
             // For a new connection of another network, even young downloads are evicted. Otherwise a network could keep
             // the seats endlessly by starting its downloads again often enough.
-            let youngest = match newcomer {
-                Some(newcomer) if newcomer != heaviest => Duration::ZERO,
-                _ => JUDGED_AFTER,
+            let min_age = match new_network {
+                Some(new_network) if new_network != heaviest => Duration::ZERO,
+                _ => MIN_AGE,
             };
-            let victim = self
+            let candidate = self
                 .waiting_of(heaviest, start)
                 .next()
-                .or_else(|| self.slowest(start, now, JUDGED_AFTER, of_heaviest))
-                .or_else(|| self.slowest(start, now, youngest, of_heaviest));
-            if victim.is_some() {
-                return victim;
+                .or_else(|| self.slowest(start, now, MIN_AGE, of_heaviest))
+                .or_else(|| self.slowest(start, now, min_age, of_heaviest));
+            if candidate.is_some() {
+                return candidate;
             }
         }
         if let Some((_, network)) = self.waiting_per_network.most() {
             return self.waiting_of(network, start).next();
         }
-        let newcomer = newcomer?;
-        let own = self.per_network.count(newcomer);
-        self.slowest(start, now, JUDGED_AFTER, |network| {
-            network == newcomer || self.per_network.count(network) > own
+        let new_network = new_network?;
+        let own = self.per_network.count(new_network);
+        self.slowest(start, now, MIN_AGE, |network| {
+            network == new_network || self.per_network.count(network) > own
         })
     }
 
@@ -247,17 +247,17 @@ impl<H> SeatTable<H> {
             let seat = self.seats.get(id);
             seat.is_some_and(|seat| seat.address == address)
         };
-        let mut searched = self.waiting_of(Network::of(address), start).take(SEARCHED);
+        let mut searched = self.waiting_of(Network::of(address), start).take(MAX_SCAN);
         searched.find(of_address)
     }
 
     /// The download with the fewest acknowledged bytes per second, among those of eligible networks that are at least
-    /// `youngest` old. Of very many seats only some are searched, starting at a random one.
+    /// `min_age` old. Of very many seats only some are searched, starting at a random one.
     fn slowest(
         &self,
         start: SeatId,
         now: Instant,
-        youngest: Duration,
+        min_age: Duration,
         is_eligible: impl Fn(Network) -> bool,
     ) -> Option<SeatId> {
         let rate = |seat: &TakenSeat<H>| {
@@ -265,11 +265,11 @@ impl<H> SeatTable<H> {
             let age = now.saturating_duration_since(since);
             // A download in its first millisecond must not count as infinitely fast.
             let seconds = age.max(Duration::from_millis(1)).as_secs_f64();
-            (age >= youngest && is_eligible(Network::of(seat.address)))
+            (age >= min_age && is_eligible(Network::of(seat.address)))
                 .then(|| acknowledged as f64 / seconds)
         };
         let all = self.seats.range(start..).chain(self.seats.range(..start));
-        all.take(SEARCHED)
+        all.take(MAX_SCAN)
             .filter_map(|(id, seat)| Some((rate(seat)?, *id)))
             .min_by(|(a, _), (b, _)| a.total_cmp(b))
             .map(|(_, id)| id)

@@ -15,13 +15,13 @@ use crate::os::notify::Notify;
 pub(in crate::device) struct Seats {
     table: RefCell<SeatTable<Option<Task<()>>>>,
     /// Notified when a seat is freed.
-    left: Notify,
+    freed: Notify,
     /// Notified when the last seat is freed.
     empty: Notify,
     /// Connections refused since the last warning.
     refused: Cell<u32>,
     /// Time of the last warning.
-    warned: Cell<Option<Instant>>,
+    last_warning: Cell<Option<Instant>>,
 }
 
 impl Seats {
@@ -29,10 +29,10 @@ impl Seats {
     pub fn new(max: usize, max_per_address: usize) -> Seats {
         Seats {
             table: RefCell::new(SeatTable::new(max, max_per_address)),
-            left: Notify::default(),
+            freed: Notify::default(),
             empty: Notify::default(),
             refused: Cell::new(0),
-            warned: Cell::new(None),
+            last_warning: Cell::new(None),
         }
     }
 
@@ -61,23 +61,23 @@ impl Seats {
     }
 
     /// Waits until a seat is freed.
-    pub async fn left(&self) {
-        self.left.notified().await;
+    pub async fn freed(&self) {
+        self.freed.notified().await;
     }
 
     /// Waits until no seat is taken.
-    pub async fn all_left(&self) {
+    pub async fn all_freed(&self) {
         while !self.is_empty() {
             self.empty.notified().await;
         }
     }
 
     /// Counts a connection that was refused. Logs a warning once a minute.
-    fn refused(&self) {
+    fn record_refused(&self) {
         self.refused.set(self.refused.get().saturating_add(1));
-        let recent = |warned: Instant| warned.elapsed() < Duration::from_secs(60);
-        if !self.warned.get().is_some_and(recent) {
-            self.warned.set(Some(Instant::now()));
+        let recent = |at: Instant| at.elapsed() < Duration::from_secs(60);
+        if !self.last_warning.get().is_some_and(recent) {
+            self.last_warning.set(Some(Instant::now()));
             log::warn!(
                 target: "device",
                 connections = self.refused.take();
@@ -106,7 +106,7 @@ impl Seat {
             .borrow_mut()
             .take(address, shared, now, None);
         let Some((id, evicted)) = taken else {
-            service.seats.refused();
+            service.seats.record_refused();
             let tally = &mut service.fleet.borrow_mut().tally;
             tally.turned_away = tally.turned_away.wrapping_add(1);
             return None;
@@ -164,7 +164,7 @@ impl Drop for Seat {
         let task = seats.table.borrow_mut().remove(self.id);
         // Dropped outside of the borrow. Usually this runs within the task itself, which is ending.
         drop(task);
-        seats.left.notify();
+        seats.freed.notify();
         if seats.is_empty() {
             seats.empty.notify();
         }

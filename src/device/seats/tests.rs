@@ -17,7 +17,7 @@ fn take(
 }
 
 #[test]
-fn below_the_cap_nobody_goes() {
+fn below_the_cap_nothing_is_evicted() {
     let now = Instant::now();
     let mut all = SeatTable::new(2, 10);
     for name in ["a", "b"] {
@@ -27,7 +27,7 @@ fn below_the_cap_nobody_goes() {
 }
 
 #[test]
-fn at_the_cap_an_unfinished_head_of_the_heaviest_network_goes() {
+fn at_the_cap_an_unfinished_head_of_the_heaviest_network_is_evicted() {
     let now = Instant::now();
     for _ in 0..50 {
         let mut all = SeatTable::new(5, 10);
@@ -44,9 +44,9 @@ fn at_the_cap_an_unfinished_head_of_the_heaviest_network_goes() {
 }
 
 #[test]
-fn not_always_the_same_head_goes() {
+fn the_evicted_head_is_random() {
     let now = Instant::now();
-    let gone: BTreeSet<_> = (0..64)
+    let evicted: BTreeSet<_> = (0..64)
         .map(|_| {
             let mut all = SeatTable::new(2, 10);
             take(&mut all, "192.0.2.1", "first", now).unwrap();
@@ -54,7 +54,7 @@ fn not_always_the_same_head_goes() {
             take(&mut all, "192.0.2.3", "new", now).unwrap().1
         })
         .collect();
-    assert_eq!(gone, BTreeSet::from([Some("first"), Some("second")]));
+    assert_eq!(evicted, BTreeSet::from([Some("first"), Some("second")]));
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_download_stays_while_there_are_unfinished_heads() {
 }
 
 #[test]
-fn without_unfinished_heads_the_slowest_download_goes() {
+fn without_unfinished_heads_the_slowest_download_is_evicted() {
     let now = Instant::now();
     let later = now + Duration::from_secs(20);
     let mut all = SeatTable::new(3, 10);
@@ -95,7 +95,7 @@ fn without_unfinished_heads_the_slowest_download_goes() {
 }
 
 #[test]
-fn a_download_that_has_just_begun_does_not_go() {
+fn a_download_that_has_just_begun_is_not_evicted() {
     let now = Instant::now();
     let mut all = SeatTable::new(1, 10);
     let seat = take(&mut all, "192.0.2.1", "young", now).unwrap().0;
@@ -123,21 +123,21 @@ fn crowded(heavy: usize, now: Instant) -> (SeatTable<&'static str>, SeatId) {
 fn a_network_with_more_than_half_of_the_seats_makes_room_first() {
     let now = Instant::now();
     let later = now + Duration::from_secs(60);
-    for (age, newcomer) in [
+    for (age, new_address) in [
         (later, "198.51.100.1"),
         (now, "198.51.100.1"),
         (later, "203.0.113.9"),
         (later, "192.0.2.7"),
     ] {
         let (mut all, honest) = crowded(19, now);
-        let admitted = take(&mut all, newcomer, "new", age).unwrap();
-        assert_eq!(admitted.1, Some("heavy"), "{newcomer}");
+        let admitted = take(&mut all, new_address, "new", age).unwrap();
+        assert_eq!(admitted.1, Some("heavy"), "{new_address}");
         assert!(all.contains(honest));
     }
 }
 
 #[test]
-fn its_unfinished_heads_go_before_its_downloads_and_before_those_of_others() {
+fn unfinished_heads_of_the_heaviest_network_are_evicted_first() {
     let now = Instant::now();
     let (mut all, _) = crowded(9, now);
     all.max = 12;
@@ -170,7 +170,7 @@ fn the_heaviest_network_gains_no_seat_by_the_download_of_another() {
 }
 
 #[test]
-fn without_files_a_head_goes_or_a_download_of_the_heaviest() {
+fn when_files_run_out_a_head_or_a_download_of_the_heaviest_is_evicted() {
     let now = Instant::now();
     let later = now + Duration::from_secs(60);
     let (mut all, _) = crowded(5, now);
@@ -187,7 +187,7 @@ fn without_files_a_head_goes_or_a_download_of_the_heaviest() {
 }
 
 #[test]
-fn one_that_waits_again_counts_as_an_unfinished_head() {
+fn a_connection_that_waits_again_counts_as_an_unfinished_head() {
     let now = Instant::now();
     let mut all = SeatTable::new(2, 10);
     let idle = take(&mut all, "192.0.2.1", "idle", now).unwrap().0;
@@ -201,7 +201,7 @@ fn one_that_waits_again_counts_as_an_unfinished_head() {
 }
 
 #[test]
-fn an_address_at_its_limit_can_only_push_out_its_own() {
+fn an_address_at_its_limit_evicts_only_its_own_connections() {
     let now = Instant::now();
     let mut all = SeatTable::new(10, 2);
     take(&mut all, "192.0.2.2", "neighbour", now).unwrap();
@@ -218,7 +218,7 @@ fn an_address_at_its_limit_can_only_push_out_its_own() {
 }
 
 #[test]
-fn the_books_balance_whatever_happens() {
+fn counters_stay_consistent() {
     let now = Instant::now();
     let mut all = SeatTable::new(40, 7);
     let mut seats = Vec::new();

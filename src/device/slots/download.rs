@@ -19,30 +19,30 @@ use crate::os::notify::Notify;
 const SEARCH: Duration = Duration::from_secs(1);
 
 /// Maximum size of a large send buffer in bytes: the default maximum of the kernel (tcp_wmem).
-const WIDEST: u64 = 4 << 20;
+const MAX_SEND_BUFFER: u64 = 4 << 20;
 
 /// All downloads, over HTTP, UDP and TCP.
 pub(in crate::device) struct Downloads {
     pub slots: RefCell<Slots<Sender<()>>>,
     running: Cell<usize>,
     /// Notified when the last running download has ended.
-    none_runs: Notify,
+    last_ended: Notify,
     /// Total size of the large send buffers in bytes.
-    pub wide: Cell<u64>,
-    /// Maximum of `wide`.
-    pub most_wide: u64,
+    pub buffer_bytes: Cell<u64>,
+    /// Maximum of `buffer_bytes`.
+    pub max_buffer_bytes: u64,
 }
 
 impl Downloads {
     /// Creates the state without downloads. `memory`: memory of the machine in bytes.
     pub fn new(limits: &Limits, memory: u64) -> Downloads {
-        let slots = Slots::new(pacing::most_downloads(limits), limits.download_wait);
+        let slots = Slots::new(pacing::download_cap(limits), limits.download_wait);
         Downloads {
             slots: RefCell::new(slots),
             running: Cell::new(0),
-            none_runs: Notify::default(),
-            wide: Cell::new(0),
-            most_wide: Limits::wide_buffers(memory),
+            last_ended: Notify::default(),
+            buffer_bytes: Cell::new(0),
+            max_buffer_bytes: Limits::large_buffers(memory),
         }
     }
 
@@ -54,7 +54,7 @@ impl Downloads {
     /// Waits until no download runs.
     pub async fn all_ended(&self) {
         while self.running() > 0 {
-            self.none_runs.notified().await;
+            self.last_ended.notified().await;
         }
     }
 
@@ -82,9 +82,9 @@ pub(in crate::device) struct Download {
     /// Whether the download counts as running; otherwise it waits.
     is_running: bool,
     /// Pacing rate that was last set on the socket, in bytes per second.
-    paced: Cell<Option<u64>>,
-    /// Part of `Downloads::wide` that the send buffer takes up, in bytes; 0 if the buffer is not large.
-    wide: Cell<u64>,
+    pacing_rate: Cell<Option<u64>>,
+    /// Part of `Downloads::buffer_bytes` that the send buffer takes up, in bytes; 0 if the buffer is not large.
+    buffer_bytes: Cell<u64>,
 }
 
 impl Download {
@@ -98,18 +98,18 @@ impl Download {
         let slots = &service.downloads.slots;
         let taken = slots.borrow_mut().take(network, now);
         if let Some(ticket) = taken {
-            return Some(Download::new(service, ticket).run());
+            return Some(Download::new(service, ticket).start());
         }
         let (waker, woken) = bounded(1);
         let ticket = slots.borrow_mut().enqueue(network, now, waker);
         let download = Download::new(service, ticket);
         loop {
-            let assigned = slots.borrow_mut().search(Instant::now());
+            let assigned = slots.borrow_mut().assign_if_due(Instant::now());
             wake(assigned);
             let state = slots.borrow().state(ticket, Instant::now());
             let left = match state {
-                SlotState::Held => return Some(download.run()),
-                SlotState::Without => return None,
+                SlotState::Held => return Some(download.start()),
+                SlotState::NoSlot => return None,
                 SlotState::Queued(left) => left,
             };
             let assigned = async {
@@ -130,8 +130,8 @@ impl Download {
     pub fn resume(service: &Rc<Service>, network: Network, now: Instant) -> Download {
         let mut slots = service.downloads.slots.borrow_mut();
         let ticket = slots.take(network, now);
-        let ticket = ticket.unwrap_or_else(|| slots.take_beyond(network, now));
-        Download::new(service, ticket).run()
+        let ticket = ticket.unwrap_or_else(|| slots.take_uncapped(network, now));
+        Download::new(service, ticket).start()
     }
 
     fn new(service: &Rc<Service>, ticket: Ticket) -> Download {
@@ -139,12 +139,12 @@ impl Download {
             service: Rc::clone(service),
             ticket,
             is_running: false,
-            paced: Cell::new(None),
-            wide: Cell::new(0),
+            pacing_rate: Cell::new(None),
+            buffer_bytes: Cell::new(0),
         }
     }
 
-    fn run(mut self) -> Download {
+    fn start(mut self) -> Download {
         let running = &self.service.downloads.running;
         running.set(running.get() + 1);
         self.is_running = true;
@@ -166,24 +166,24 @@ impl Download {
         let slots = self.service.downloads.slots.borrow();
         let has_slot = slots.state(self.ticket, Instant::now()) == SlotState::Held;
         let share = pacing::share(uplink, slots.held(), has_slot);
-        if self.paced.replace(Some(share)) != Some(share) {
+        if self.pacing_rate.replace(Some(share)) != Some(share) {
             // Kernels before 4.13 pace only with the packet scheduler fq, and not at all with others.
-            let _as_far_as_it_can = os::net::pace(stream.get_ref(), share);
+            let _optional = os::net::pace(stream.get_ref(), share);
         }
     }
 
     /// Makes the send buffer large enough for these bytes, if there is memory for it. Then the kernel accepts all of
     /// them at once and sends them by itself. The buffer may also grow: if the kernel does not allow the full size at
     /// once (wmem_max), it enlarges the buffer itself on a fast path.
-    pub fn widen(&self, stream: &Stream, bytes: u64) {
+    pub fn enlarge_send_buffer(&self, stream: &Stream, bytes: u64) {
         let downloads = &self.service.downloads;
         // Includes the overhead that the kernel counts.
-        let room = bytes.saturating_add(bytes / 8).min(WIDEST);
-        let wide = downloads.wide.get() + room;
-        if self.wide.get() == 0 && wide <= downloads.most_wide {
-            self.wide.set(room);
-            downloads.wide.set(wide);
-            let _as_far_as_it_can = os::net::free_send_buffer(stream.get_ref(), room);
+        let size = bytes.saturating_add(bytes / 8).min(MAX_SEND_BUFFER);
+        let total = downloads.buffer_bytes.get() + size;
+        if self.buffer_bytes.get() == 0 && total <= downloads.max_buffer_bytes {
+            self.buffer_bytes.set(size);
+            downloads.buffer_bytes.set(total);
+            let _optional = os::net::free_send_buffer(stream.get_ref(), size);
         }
     }
 }
@@ -191,19 +191,20 @@ impl Download {
 impl Drop for Download {
     fn drop(&mut self) {
         let downloads = &self.service.downloads;
-        let is_waited_for = {
+        let has_queue = {
             let mut slots = downloads.slots.borrow_mut();
             slots.leave(self.ticket);
             slots.has_queue()
         };
-        if is_waited_for {
+        if has_queue {
             downloads.assign(Instant::now());
         }
-        downloads.wide.set(downloads.wide.get() - self.wide.get());
+        let left = downloads.buffer_bytes.get() - self.buffer_bytes.get();
+        downloads.buffer_bytes.set(left);
         if self.is_running {
             downloads.running.set(downloads.running() - 1);
             if downloads.running() == 0 {
-                downloads.none_runs.notify();
+                downloads.last_ended.notify();
             }
         }
     }
@@ -211,6 +212,6 @@ impl Drop for Download {
 
 fn wake(assigned: Vec<Sender<()>>) {
     for waker in assigned {
-        let _gone_meanwhile = waker.try_send(());
+        let _receiver_gone = waker.try_send(());
     }
 }

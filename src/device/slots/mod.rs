@@ -24,13 +24,13 @@ use crate::fleet::network::Network;
 const WINDOW: Duration = Duration::from_secs(30);
 
 /// Bytes a second below which a download is slow.
-const SLOW: u64 = 1024;
+const SLOW_RATE: u64 = 1024;
 
 /// Shortest time between two searches for slow downloads, which go through all slots.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Maximum number of waiting downloads that are searched for one of a network that holds few slots.
-const SEARCHED: usize = 1024;
+const MAX_SCAN: usize = 1024;
 
 /// Number of a download, never used again. Later downloads have higher numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,14 +39,14 @@ pub struct Ticket(u64);
 /// All slots, and the queue for them.
 #[derive(Debug)]
 pub struct Slots<H> {
-    most: usize,
-    patience: Duration,
+    capacity: usize,
+    max_wait: Duration,
     held: BTreeMap<Ticket, HeldSlot>,
     held_per_network: NetworkCounts,
     queue: BTreeMap<Ticket, QueuedDownload<H>>,
     /// Time of the last search for slow downloads.
-    searched: Option<Instant>,
-    last: Ticket,
+    last_search: Option<Instant>,
+    last_ticket: Ticket,
 }
 
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl HeldSlot {
     fn is_slow(&self, now: Instant) -> bool {
         let time = now.saturating_duration_since(self.since);
         match time >= WINDOW {
-            true => self.bytes.saturating_sub(self.base) < SLOW.saturating_mul(time.as_secs()),
+            true => self.bytes.saturating_sub(self.base) < SLOW_RATE.saturating_mul(time.as_secs()),
             false => self.slow,
         }
     }
@@ -86,20 +86,20 @@ pub enum SlotState {
     /// The download waits, for at most this time.
     Queued(Duration),
     /// The download has waited too long, or continues without a slot.
-    Without,
+    NoSlot,
 }
 
 impl<H> Slots<H> {
-    /// Creates free slots (at least one). `patience`: longest time in the queue.
-    pub fn new(most: usize, patience: Duration) -> Slots<H> {
+    /// Creates free slots (at least one). `max_wait`: longest time in the queue.
+    pub fn new(capacity: usize, max_wait: Duration) -> Slots<H> {
         Slots {
-            most: most.max(1),
-            patience,
+            capacity: capacity.max(1),
+            max_wait,
             held: BTreeMap::new(),
             held_per_network: NetworkCounts::default(),
             queue: BTreeMap::new(),
-            searched: None,
-            last: Ticket(0),
+            last_search: None,
+            last_ticket: Ticket(0),
         }
     }
 
@@ -114,9 +114,9 @@ impl<H> Slots<H> {
             return None;
         }
         if !self.is_free() {
-            self.heaviest_yields();
+            self.release_youngest_of_heaviest();
         }
-        Some(self.take_beyond(network, now))
+        Some(self.take_uncapped(network, now))
     }
 
     /// Whether [`Slots::take`] would give a slot.
@@ -125,18 +125,18 @@ impl<H> Slots<H> {
     }
 
     /// Takes a slot for a download that continues, beyond the cap if none is free.
-    pub fn take_beyond(&mut self, network: Network, now: Instant) -> Ticket {
-        let ticket = self.ticket();
+    pub fn take_uncapped(&mut self, network: Network, now: Instant) -> Ticket {
+        let ticket = self.next_ticket();
         self.hold(ticket, network, now);
         ticket
     }
 
     /// Queues a download. [`Slots::assign`] returns `wake` when the download has a slot.
     pub fn enqueue(&mut self, network: Network, now: Instant, wake: H) -> Ticket {
-        let ticket = self.ticket();
+        let ticket = self.next_ticket();
         let queued = QueuedDownload {
             network,
-            until: now + self.patience,
+            until: now + self.max_wait,
             wake,
         };
         self.queue.insert(ticket, queued);
@@ -144,7 +144,7 @@ impl<H> Slots<H> {
     }
 
     /// Gives free slots to waiting downloads, and returns their handles, to be woken. To be called after a slot was
-    /// freed, and at intervals while downloads wait ([`Slots::search`]).
+    /// freed, and at intervals while downloads wait ([`Slots::assign_if_due`]).
     pub fn assign(&mut self, now: Instant) -> Vec<H> {
         let mut assigned = Vec::new();
         loop {
@@ -156,18 +156,18 @@ impl<H> Slots<H> {
             if self.queue.is_empty() {
                 break;
             }
-            let is_full = self.held.len() >= self.most && !self.slow_ones_yield(now);
+            let is_full = self.held.len() >= self.capacity && !self.release_slow(now);
             if is_full && self.heaviest().is_none() {
                 break;
             }
-            let mut queue = self.queue.iter().take(SEARCHED);
+            let mut queue = self.queue.iter().take(MAX_SCAN);
             let light = queue.find(|(_, queued)| self.is_light(queued.network));
             let light = light.map(|(ticket, _)| *ticket);
             if is_full {
                 if light.is_none() {
                     break;
                 }
-                self.heaviest_yields();
+                self.release_youngest_of_heaviest();
             }
             let next = match light {
                 Some(ticket) => self.queue.remove_entry(&ticket),
@@ -181,8 +181,8 @@ impl<H> Slots<H> {
     }
 
     /// The same as [`Slots::assign`], but does nothing if slow downloads were searched less than a second ago.
-    pub fn search(&mut self, now: Instant) -> Vec<H> {
-        match self.was_searched(now) {
+    pub fn assign_if_due(&mut self, now: Instant) -> Vec<H> {
+        match self.searched_recently(now) {
             true => Vec::new(),
             false => self.assign(now),
         }
@@ -195,7 +195,7 @@ impl<H> Slots<H> {
         }
         let queued = self.queue.get(&ticket);
         match queued.map(|queued| queued.until.saturating_duration_since(now)) {
-            None | Some(Duration::ZERO) => SlotState::Without,
+            None | Some(Duration::ZERO) => SlotState::NoSlot,
             Some(left) => SlotState::Queued(left),
         }
     }
@@ -223,9 +223,9 @@ impl<H> Slots<H> {
         !self.queue.is_empty()
     }
 
-    fn ticket(&mut self) -> Ticket {
-        self.last.0 += 1;
-        self.last
+    fn next_ticket(&mut self) -> Ticket {
+        self.last_ticket.0 += 1;
+        self.last_ticket
     }
 
     fn hold(&mut self, ticket: Ticket, network: Network, now: Instant) {
@@ -248,22 +248,22 @@ impl<H> Slots<H> {
 
     /// Whether a slot is free and no download waits.
     fn is_free(&self) -> bool {
-        self.queue.is_empty() && self.held.len() < self.most
+        self.queue.is_empty() && self.held.len() < self.capacity
     }
 
     /// Whether a network may get one more slot while others wait.
     fn is_light(&self, network: Network) -> bool {
-        self.held_per_network.count(network) < self.most.div_ceil(2)
+        self.held_per_network.count(network) < self.capacity.div_ceil(2)
     }
 
     /// A network that holds more than half of the slots.
     fn heaviest(&self) -> Option<Network> {
         let (count, network) = self.held_per_network.most()?;
-        (count > self.most.div_ceil(2)).then_some(network)
+        (count > self.capacity.div_ceil(2)).then_some(network)
     }
 
     /// Releases the slot of the youngest download of the network that holds more than half of the slots.
-    fn heaviest_yields(&mut self) {
+    fn release_youngest_of_heaviest(&mut self) {
         let heaviest = self.heaviest();
         let mut youngest = self.held.iter().rev();
         let youngest = youngest.find(|(_, slot)| Some(slot.network) == heaviest);
@@ -274,23 +274,23 @@ impl<H> Slots<H> {
 
     /// Releases the slots of slow downloads, the oldest first, at most the number that waiting downloads need. Returns
     /// whether a slot is free then.
-    fn slow_ones_yield(&mut self, now: Instant) -> bool {
-        if self.was_searched(now) {
+    fn release_slow(&mut self, now: Instant) -> bool {
+        if self.searched_recently(now) {
             return false;
         }
-        self.searched = Some(now);
-        let wanted = self.held.len() - self.most + self.queue.len();
+        self.last_search = Some(now);
+        let wanted = self.held.len() - self.capacity + self.queue.len();
         let slow = self.held.iter().filter(|(_, slot)| slot.is_slow(now));
         let slow: Vec<Ticket> = slow.map(|(ticket, _)| *ticket).take(wanted).collect();
         for ticket in slow {
             self.release(ticket);
         }
-        self.held.len() < self.most
+        self.held.len() < self.capacity
     }
 
-    fn was_searched(&self, now: Instant) -> bool {
+    fn searched_recently(&self, now: Instant) -> bool {
         let recent = |searched| now.saturating_duration_since(searched) < SEARCH_INTERVAL;
-        self.searched.is_some_and(recent)
+        self.last_search.is_some_and(recent)
     }
 }
 

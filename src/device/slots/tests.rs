@@ -3,7 +3,7 @@ use super::*;
 const HOME: Network = Network::V4([192, 0, 2]);
 const AWAY: Network = Network::V4([198, 51, 100]);
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
 impl<H> Slots<H> {
     fn waiting(&self) -> usize {
@@ -20,9 +20,9 @@ fn at(start: Instant, seconds: u64) -> Instant {
 }
 
 #[test]
-fn who_waits_is_called_in_order() {
+fn downloads_get_slots_in_queue_order() {
     let now = Instant::now();
-    let mut slots = Slots::new(2, PATIENCE);
+    let mut slots = Slots::new(2, MAX_WAIT);
     let first = slots.take(HOME, now).unwrap();
     let second = slots.take(HOME, now).unwrap();
     assert!(!slots.has_room(HOME));
@@ -41,9 +41,9 @@ fn who_waits_is_called_in_order() {
 }
 
 #[test]
-fn nobody_overtakes_those_who_wait() {
+fn a_new_download_does_not_overtake_the_queue() {
     let now = Instant::now();
-    let mut slots = Slots::new(1, PATIENCE);
+    let mut slots = Slots::new(1, MAX_WAIT);
     let first = slots.take(HOME, now).unwrap();
     slots.enqueue(HOME, now, "waits");
     slots.leave(first);
@@ -53,9 +53,9 @@ fn nobody_overtakes_those_who_wait() {
 }
 
 #[test]
-fn who_gives_up_waiting_is_not_called() {
+fn a_download_that_left_the_queue_gets_no_slot() {
     let now = Instant::now();
-    let mut slots = Slots::new(1, PATIENCE);
+    let mut slots = Slots::new(1, MAX_WAIT);
     let first = slots.take(HOME, now).unwrap();
     let second = slots.enqueue(HOME, now, "second");
     slots.enqueue(HOME, now, "third");
@@ -65,15 +65,15 @@ fn who_gives_up_waiting_is_not_called() {
 }
 
 #[test]
-fn nobody_waits_longer_than_ten_seconds() {
+fn no_download_waits_longer_than_the_limit() {
     let start = Instant::now();
-    let mut slots = Slots::new(1, PATIENCE);
+    let mut slots = Slots::new(1, MAX_WAIT);
     let first = slots.take(HOME, start).unwrap();
     let second = slots.enqueue(HOME, start, "second");
     let third = slots.enqueue(HOME, at(start, 3), "third");
     let left = |seconds| SlotState::Queued(Duration::from_secs(seconds));
     assert_eq!(slots.state(second, at(start, 9)), left(1));
-    assert_eq!(slots.state(second, at(start, 10)), SlotState::Without);
+    assert_eq!(slots.state(second, at(start, 10)), SlotState::NoSlot);
     assert_eq!(slots.state(third, at(start, 10)), left(3));
     slots.leave(first);
     assert_eq!(slots.assign(at(start, 11)), ["third"]);
@@ -82,27 +82,27 @@ fn nobody_waits_longer_than_ten_seconds() {
 }
 
 #[test]
-fn a_network_that_goes_on_beyond_its_half_yields_to_who_waits() {
+fn a_network_above_its_half_yields_a_slot_to_a_waiting_one() {
     let now = Instant::now();
-    let mut slots = Slots::new(2, PATIENCE);
+    let mut slots = Slots::new(2, MAX_WAIT);
     slots.take(HOME, now).unwrap();
     let away = slots.take(AWAY, now).unwrap();
     slots.enqueue(HOME, now, "home");
     let other = Network::V4([203, 0, 113]);
     slots.enqueue(other, now, "other");
     assert_eq!(slots.assign(now), [""; 0]);
-    let home = slots.take_beyond(HOME, now);
+    let home = slots.take_uncapped(HOME, now);
     assert_eq!(slots.assign(now), ["other"]);
     assert!(!slots.holds(home) && slots.holds(away));
 }
 
 #[test]
-fn what_goes_on_never_waits_and_counts() {
+fn a_resumed_download_never_waits_and_counts() {
     let now = Instant::now();
-    let mut slots = Slots::new(1, PATIENCE);
+    let mut slots = Slots::new(1, MAX_WAIT);
     let first = slots.take(HOME, now).unwrap();
     slots.enqueue(HOME, now, "new");
-    let resumed = slots.take_beyond(HOME, now);
+    let resumed = slots.take_uncapped(HOME, now);
     assert!(slots.holds(resumed));
     slots.leave(first);
     assert_eq!(
@@ -115,9 +115,9 @@ fn what_goes_on_never_waits_and_counts() {
 }
 
 #[test]
-fn a_slow_download_gives_its_slot_to_who_waits_and_to_nobody_else() {
+fn a_slow_download_yields_its_slot_only_to_a_waiting_one() {
     let start = Instant::now();
-    let mut slots = Slots::new(2, PATIENCE);
+    let mut slots = Slots::new(2, MAX_WAIT);
     let slow = slots.take(HOME, start).unwrap();
     let good = slots.take(HOME, start).unwrap();
     for seconds in (5..=60).step_by(5) {
@@ -136,9 +136,9 @@ fn a_slow_download_gives_its_slot_to_who_waits_and_to_nobody_else() {
 }
 
 #[test]
-fn a_download_that_was_fast_and_fell_silent_is_slow_after_a_while() {
+fn a_fast_download_that_stalls_is_slow_after_one_window() {
     let start = Instant::now();
-    let mut slots = Slots::new(1, PATIENCE);
+    let mut slots = Slots::new(1, MAX_WAIT);
     let stalled = slots.take(HOME, start).unwrap();
     slots.acknowledged(stalled, 1 << 20, at(start, 30));
     slots.enqueue(HOME, at(start, 58), "new");
@@ -147,9 +147,9 @@ fn a_download_that_was_fast_and_fell_silent_is_slow_after_a_while() {
 }
 
 #[test]
-fn one_that_has_picked_up_is_not_slow_any_more() {
+fn a_download_that_became_fast_is_not_slow_any_more() {
     let start = Instant::now();
-    let mut slots = Slots::new(1, PATIENCE);
+    let mut slots = Slots::new(1, MAX_WAIT);
     let one = slots.take(HOME, start).unwrap();
     slots.acknowledged(one, 1000, at(start, 30));
     slots.acknowledged(one, 1_000_000, at(start, 60));
@@ -158,22 +158,22 @@ fn one_that_has_picked_up_is_not_slow_any_more() {
 }
 
 #[test]
-fn slow_ones_are_not_looked_for_at_every_call() {
+fn slow_downloads_are_searched_at_most_once_a_second() {
     let start = Instant::now();
-    let mut slots = Slots::new(1, PATIENCE);
+    let mut slots = Slots::new(1, MAX_WAIT);
     slots.take(HOME, start).unwrap();
     slots.enqueue(HOME, at(start, 25), "new");
     assert_eq!(slots.assign(at(start, 29)), [""; 0]);
     let later = at(start, 29) + Duration::from_millis(999);
-    assert_eq!(slots.search(later), [""; 0]);
+    assert_eq!(slots.assign_if_due(later), [""; 0]);
     assert_eq!(slots.assign(later), [""; 0]);
-    assert_eq!(slots.search(at(start, 30)), ["new"]);
+    assert_eq!(slots.assign_if_due(at(start, 30)), ["new"]);
 }
 
 #[test]
 fn a_network_gets_no_more_than_half_while_others_wait() {
     let now = Instant::now();
-    let mut slots = Slots::new(4, PATIENCE);
+    let mut slots = Slots::new(4, MAX_WAIT);
     let held: Vec<_> = [HOME, HOME, AWAY, AWAY]
         .map(|network| slots.take(network, now).unwrap())
         .into();
@@ -189,9 +189,9 @@ fn a_network_gets_no_more_than_half_while_others_wait() {
 }
 
 #[test]
-fn where_a_network_holds_more_than_half_its_youngest_yields_to_another() {
+fn the_youngest_download_of_a_network_above_half_yields_to_another() {
     let now = Instant::now();
-    let mut slots: Slots<&str> = Slots::new(4, PATIENCE);
+    let mut slots: Slots<&str> = Slots::new(4, MAX_WAIT);
     let home: Vec<_> = (0..4).map(|_| slots.take(HOME, now).unwrap()).collect();
     assert_eq!(slots.take(HOME, now), None);
     assert!(slots.has_room(AWAY) && !slots.has_room(HOME));
@@ -207,18 +207,18 @@ fn where_a_network_holds_more_than_half_its_youngest_yields_to_another() {
 }
 
 #[test]
-fn the_only_slot_is_never_taken_from_who_holds_it() {
+fn the_only_slot_is_never_taken_from_its_holder() {
     let now = Instant::now();
-    let mut slots: Slots<&str> = Slots::new(1, PATIENCE);
+    let mut slots: Slots<&str> = Slots::new(1, MAX_WAIT);
     slots.take(HOME, now).unwrap();
     assert_eq!(slots.take(AWAY, now), None);
 }
 
 proptest::proptest! {
     #[test]
-    fn the_books_balance_whatever_happens(steps in proptest::collection::vec((0..6u8, 0..4u8), 1..200)) {
+    fn counters_stay_consistent(steps in proptest::collection::vec((0..6u8, 0..4u8), 1..200)) {
         let start = Instant::now();
-        let mut slots: Slots<u64> = Slots::new(5, PATIENCE);
+        let mut slots: Slots<u64> = Slots::new(5, MAX_WAIT);
         let mut tickets = Vec::new();
         for (time, (what, which)) in (0..).zip(steps) {
             let now = at(start, time * 7);
@@ -228,7 +228,7 @@ proptest::proptest! {
                     Some(ticket) => tickets.push(ticket),
                     None => tickets.push(slots.enqueue(network, now, time)),
                 },
-                2 => tickets.push(slots.take_beyond(network, now)),
+                2 => tickets.push(slots.take_uncapped(network, now)),
                 3 if !tickets.is_empty() => {
                     let place = usize::from(which) % tickets.len();
                     slots.leave(tickets.swap_remove(place));

@@ -21,15 +21,15 @@ thread_local! {
     static READER: RefCell<Option<Receiver<Rc<Event>>>> = const { RefCell::new(None) };
 }
 
-fn look_on(server: &Server) {
-    server.tell(|service| {
+fn subscribe(server: &Server) {
+    server.call(|service| {
         let reader = service.fleet.borrow_mut().events.subscribe();
         READER.set(reader);
     });
 }
 
-fn seen(server: &Server) -> Vec<Event> {
-    server.tell(|_| {
+fn take_events(server: &Server) -> Vec<Event> {
+    server.call(|_| {
         READER.with_borrow(|reader| {
             let reader = reader.as_ref().unwrap();
             std::iter::from_fn(|| reader.try_recv().ok())
@@ -43,24 +43,24 @@ fn seen(server: &Server) -> Vec<Event> {
 fn counted(server: &Server, proto: usize, verdict: &str) -> u64 {
     let at = Tally::VERDICTS.iter().position(|word| *word == verdict);
     let at = at.unwrap();
-    server.tell(move |service| service.fleet.borrow().tally.checks[proto][at])
+    server.call(move |service| service.fleet.borrow().tally.checks[proto][at])
 }
 
 fn ended(server: &Server, ending: &str) -> u64 {
     let at = ENDINGS.iter().position(|word| *word == ending).unwrap();
-    server.tell(move |service| service.fleet.borrow().tally.downloads[at])
+    server.call(move |service| service.fleet.borrow().tally.downloads[at])
 }
 
 fn no_seats(server: &Server) {
     wait_until("no connection is left", || {
-        server.tell(|service| service.seats.is_empty())
+        server.call(|service| service.seats.is_empty())
     });
 }
 
 #[test]
 fn every_kind_of_check_is_counted() {
     let server = Server::start();
-    look_on(&server);
+    subscribe(&server);
     let ask = |project: &str, version: &str, headers: &str| {
         let request = check(IMEI, headers)
             .replace("=P_", &format!("={project}_"))
@@ -100,10 +100,10 @@ fn every_kind_of_check_is_counted() {
         assert!(got == status || verdict != "offer", "{verdict} {got}");
     }
     assert_eq!(counted(&server, 0, "full"), 1);
-    let checks: u64 = server.tell(|s| s.fleet.borrow().tally.checks[0].iter().sum());
+    let checks: u64 = server.call(|s| s.fleet.borrow().tally.checks[0].iter().sum());
     assert_eq!(checks, 12);
     no_seats(&server);
-    let events = seen(&server);
+    let events = take_events(&server);
     let of_checks = events.iter().filter(|e| matches!(e, Event::Check { .. }));
     assert_eq!(of_checks.count(), 12);
     let resumed = events.iter().any(|event| {
@@ -136,7 +136,7 @@ fn every_kind_of_check_is_counted() {
     assert!(stream.read(&mut [0; 100]).unwrap() > 0);
     assert_eq!(counted(&server, 2, "nothing_newer"), 1);
     assert_eq!(server.ask("what is this\r\n\r\n").status, 400);
-    assert_eq!(server.tell(|s| s.fleet.borrow().tally.malformed), 2);
+    assert_eq!(server.call(|s| s.fleet.borrow().tally.malformed), 2);
 }
 
 #[test]
@@ -145,13 +145,13 @@ fn every_download_is_counted_with_its_bytes() {
         stall_timeout: Duration::from_millis(400),
         ..Limits::default()
     });
-    look_on(&server);
+    subscribe(&server);
     server.publish(&[("P/2.0.0/u.bin", &firmware(1, 8 << 20))]);
     assert_eq!(server.check("Range: bytes=0-99999\r\n").body.len(), 100_000);
     wait_until("one download is complete", || {
         ended(&server, "complete") == 1
     });
-    assert_eq!(server.tell(|s| s.fleet.borrow().tally.bytes[0]), 100_000);
+    assert_eq!(server.call(|s| s.fleet.borrow().tally.bytes[0]), 100_000);
     let mut cut = server.connect();
     cut.write_all(check(IMEI, "").as_bytes()).unwrap();
     read_part(&mut cut, 1000);
@@ -163,7 +163,7 @@ fn every_download_is_counted_with_its_bytes() {
     wait_until("one download has stalled", || {
         ended(&server, "stalled") == 1
     });
-    let results: Vec<_> = seen(&server)
+    let results: Vec<_> = take_events(&server)
         .iter()
         .filter_map(|event| match event {
             Event::Download {
@@ -187,14 +187,14 @@ fn every_download_is_counted_with_its_bytes() {
 }
 
 #[test]
-fn whoever_has_no_id_and_takes_a_file_again_and_again_is_counted_and_never_refused() {
+fn repeated_downloads_without_an_id_are_counted_never_refused() {
     let server = Server::start();
     let bytes = firmware(1, 20_000);
     server.publish(&[("P/2.0.0/u.bin", &bytes)]);
-    let repeated = || server.tell(|service| service.fleet.borrow().tally.repeated);
-    let nobody = check(IMEI, "").replacen("imei=", "x=", 1);
+    let repeated = || server.call(|service| service.fleet.borrow().tally.repeated);
+    let without_id = check(IMEI, "").replacen("imei=", "x=", 1);
     for time in 1..=7_u64 {
-        assert!(server.ask(&nobody).body == bytes);
+        assert!(server.ask(&without_id).body == bytes);
         wait_until("the repetition is counted", || {
             repeated() == time.saturating_sub(4)
         });
@@ -208,13 +208,13 @@ fn whoever_has_no_id_and_takes_a_file_again_and_again_is_counted_and_never_refus
 }
 
 #[test]
-fn progress_is_what_was_acknowledged() {
+fn progress_counts_acknowledged_bytes() {
     let server = Server::with(Limits {
         // With this limit, the progress is measured every second.
         stall_timeout: Duration::from_secs(8),
         ..Limits::default()
     });
-    look_on(&server);
+    subscribe(&server);
     let size = 8 << 20;
     server.publish(&[("P/2.0.0/u.bin", &firmware(1, size))]);
     let mut stream = connect_with_small_buffer(server.http);
@@ -227,7 +227,7 @@ fn progress_is_what_was_acknowledged() {
         got.extend(&part[..read]);
         std::thread::sleep(Duration::from_millis(100));
     }
-    let progress: Vec<u64> = seen(&server)
+    let progress: Vec<u64> = take_events(&server)
         .iter()
         .filter_map(|event| match event {
             Event::Download {
@@ -247,7 +247,7 @@ fn progress_is_what_was_acknowledged() {
     wait_until("one download is complete", || {
         ended(&server, "complete") == 1
     });
-    let last = seen(&server).pop();
+    let last = take_events(&server).pop();
     let whole = Some((size as u64, Some("complete")));
     let last = last.and_then(|event| match event {
         Event::Download { bytes, result, .. } => Some((bytes, result)),
@@ -258,7 +258,7 @@ fn progress_is_what_was_acknowledged() {
 
 /// Whether the fleet regards the file as delivered to the device.
 fn is_whole(server: &Server) -> bool {
-    server.tell(|service| {
+    server.call(|service| {
         let device = DeviceId::Imei(IMEI.parse().unwrap());
         let fleet = service.fleet.borrow();
         let view = fleet.device(device, Instant::now(), 0).unwrap();
@@ -306,19 +306,19 @@ fn a_reset_after_everything_was_acknowledged_is_a_close() {
 }
 
 #[test]
-fn nothing_is_waited_for_beyond_the_stop() {
+fn the_stop_ends_the_wait_for_the_clients_close() {
     let server = Server::start();
     server.publish(&[("P/2.0.0/u.bin", &firmware(1, 5000))]);
     let mut stream = server.connect();
     stream.write_all(check(IMEI, "").as_bytes()).unwrap();
     stream.read_to_end(&mut Vec::new()).unwrap();
-    assert_eq!(server.tell(|service| service.seats.len()), 1);
+    assert_eq!(server.call(|service| service.seats.len()), 1);
     server.stop.raise();
     no_seats(&server);
 }
 
 #[test]
-fn a_download_by_kilobyte_ranges_is_one() {
+fn a_download_by_kilobyte_ranges_counts_as_one() {
     let server = Server::start();
     let bytes = firmware(1, 100_000);
     server.publish(&[("P/2.0.0/u.bin", &bytes)]);
@@ -334,7 +334,7 @@ fn a_download_by_kilobyte_ranges_is_one() {
     assert!(got == bytes);
     assert_eq!(counted(&server, 0, "offer"), 1);
     assert_eq!(counted(&server, 0, "resume"), 99);
-    assert_eq!(server.tell(|service| service.fleet.borrow().pinned()), 1);
+    assert_eq!(server.call(|service| service.fleet.borrow().pinned()), 1);
     no_seats(&server);
     assert!(is_whole(&server));
 }
@@ -349,8 +349,8 @@ fn no_byte_leaves_before_the_pin_is_written() {
     let mut other = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let ours = listener.accept().unwrap().0;
     let (promise, written) = Written::promise();
-    let (tell, told) = mpsc::channel();
-    server.tell(move |service| {
+    let (sender, started) = mpsc::channel();
+    server.call(move |service| {
         let service = Rc::clone(service);
         let peer = ours.peer_addr().unwrap();
         let run = async move {
@@ -364,13 +364,13 @@ fn no_byte_leaves_before_the_pin_is_written() {
             let download = Download::resume(&service, Network::of(peer.ip()), Instant::now());
             let mut sending = Transmission::new(&service, &stream, &seat, &plan, download);
             sending.written = Some(written);
-            tell.send(()).unwrap();
-            let arrived = sending.run(&snapshot).await;
-            assert!(arrived.is_some());
+            sender.send(()).unwrap();
+            let await_close = sending.run(&snapshot).await;
+            assert!(await_close.is_some());
         };
         EXECUTOR.with_borrow(|executor| executor.spawn(run).detach());
     });
-    told.recv().unwrap();
+    started.recv().unwrap();
     other
         .set_read_timeout(Some(Duration::from_millis(200)))
         .unwrap();

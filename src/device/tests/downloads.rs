@@ -27,7 +27,7 @@ fn no_check_is_refused_before_the_folder_was_read() {
 }
 
 #[test]
-fn a_head_may_come_byte_by_byte() {
+fn a_head_may_arrive_byte_by_byte() {
     let server = Server::start();
     let bytes = firmware(1, 5000);
     server.publish(&[("P/2.0.0/u.bin", &bytes)]);
@@ -57,7 +57,7 @@ fn a_refusal_arrives_whole_even_if_a_body_is_never_read() {
         let mut bytes = Vec::new();
         let ended = stream.read_to_end(&mut bytes);
         assert!(ended.is_ok() || body > 64 * 1024);
-        let got = Got::of(&bytes, true);
+        let got = ReceivedReply::of(&bytes, true);
         assert_eq!(got.status, 404, "{body}");
         let length: usize = got.header("Content-Length").unwrap().parse().unwrap();
         assert_eq!(got.body.len(), length);
@@ -104,7 +104,7 @@ fn other_methods_paths_and_heads_get_a_status_of_their_own() {
 }
 
 #[test]
-fn a_download_goes_on_with_the_file_it_began_with_whatever_the_folder_holds_now() {
+fn a_download_continues_with_the_file_it_began_with_whatever_the_folder_holds_now() {
     let server = Server::start();
     let (old, new) = (firmware(1, 400_000), firmware(2, 500_000));
     server.publish(&[("P/2.0.0/u.bin", &old)]);
@@ -136,7 +136,7 @@ fn a_download_goes_on_with_the_file_it_began_with_whatever_the_folder_holds_now(
 }
 
 #[test]
-fn a_download_goes_on_though_its_release_is_refused_now() {
+fn a_download_continues_although_its_release_is_refused_now() {
     let server = Server::start();
     let bytes = firmware(1, 50_000);
     server.publish(&[("P/2.0.0/u.bin", &bytes)]);
@@ -150,7 +150,7 @@ fn a_download_goes_on_though_its_release_is_refused_now() {
 }
 
 #[test]
-fn bytes_that_were_never_given_are_not_gone_on_from() {
+fn a_resume_of_an_unknown_download_is_refused() {
     let server = Server::start();
     let bytes = firmware(1, 50_000);
     server.publish(&[("P/2.0.0/u.bin", &bytes)]);
@@ -167,14 +167,14 @@ fn bytes_that_were_never_given_are_not_gone_on_from() {
     // The same for another device, and for one without an id.
     let other = server.ask(&check("862991443753387", "Range: bytes=50-\r\n"));
     assert_eq!(other.status, 416);
-    let nobody = |range: &str| {
+    let without_id = |range: &str| {
         let headers = format!("Range: bytes={range}\r\n");
         server.ask(&check(IMEI, &headers).replacen("imei=", "x=", 1))
     };
-    assert_eq!(nobody("50-").status, 416);
+    assert_eq!(without_id("50-").status, 416);
     // A module without an id is known by its address once it has begun.
-    assert_eq!(nobody("0-99").body, bytes[..100]);
-    assert_eq!(nobody("50-").body, bytes[50..]);
+    assert_eq!(without_id("0-99").body, bytes[..100]);
+    assert_eq!(without_id("50-").body, bytes[50..]);
     // A range after the end of the file.
     server.check("");
     let after = server.check("Range: bytes=50000-\r\n");
@@ -201,7 +201,7 @@ fn two_devices_with_one_id_never_get_the_rest_of_each_others_file() {
 }
 
 #[test]
-fn tools_may_say_what_they_have() {
+fn conditional_requests_of_tools_are_honoured() {
     let server = Server::start();
     let bytes = firmware(1, 50_000);
     server.publish(&[("P/2.0.0/u.bin", &bytes)]);
@@ -217,18 +217,18 @@ fn tools_may_say_what_they_have() {
 }
 
 #[test]
-fn a_head_request_gets_the_head_alone_and_begins_nothing() {
+fn a_head_request_gets_the_head_alone_and_begins_no_download() {
     let server = Server::start();
     server.publish(&[("P/2.0.0/u.bin", &firmware(1, 50_000))]);
     let got = server.ask(&check(IMEI, "Range: bytes=5-\r\n").replacen("GET", "HEAD", 1));
     assert_eq!(got.status, 200);
     assert_eq!(got.header("Content-Length"), Some("50000"));
     assert_eq!(got.body, b"");
-    assert!(server.tell(|service| service.fleet.borrow().pinned() == 0));
+    assert!(server.call(|service| service.fleet.borrow().pinned() == 0));
 }
 
 #[test]
-fn a_device_that_can_follow_is_sent_to_the_cdn() {
+fn a_device_that_follows_redirects_is_sent_to_the_cdn() {
     let server = Server::start();
     let rules =
         br#"{"redirect": "http://cdn.example.com/{project}/{version}/{file}?i={imei}&f={from}"}"#;
@@ -269,7 +269,7 @@ fn a_direct_file_has_a_fixed_address() {
 }
 
 #[test]
-fn a_file_that_vanished_is_unread_until_the_folder_says_so_and_is_read_again() {
+fn a_file_that_vanished_gets_503_and_is_read_again() {
     let server = Server::start();
     server.publish(&[("P/2.0.0/u.bin", &firmware(1, 5000))]);
     std::fs::remove_dir_all(server.folder.path().join("P")).unwrap();
@@ -277,7 +277,7 @@ fn a_file_that_vanished_is_unread_until_the_folder_says_so_and_is_read_again() {
     let reply = server.check("");
     assert!(reply.status == 503 && reply.body.is_empty());
     assert_eq!(server.rereads.load(Ordering::Relaxed), 1);
-    let counts = server.tell(|service| {
+    let counts = server.call(|service| {
         let tally = &service.fleet.borrow().tally;
         (tally.refusals, tally.snapshots)
     });
@@ -286,7 +286,7 @@ fn a_file_that_vanished_is_unread_until_the_folder_says_so_and_is_read_again() {
 }
 
 #[test]
-fn what_is_served_from_a_temporary_file_is_whole_or_cut_never_wrong() {
+fn a_download_from_a_temporary_file_is_whole_or_cut_never_wrong() {
     let server = Server::build(Limits::default(), 0);
     let bytes = firmware(1, 8 << 20);
     server.publish(&[("P/2.0.0/u.bin", &bytes)]);

@@ -37,7 +37,7 @@ fn a_download_of_which_nothing_is_acknowledged_is_given_up() {
 }
 
 #[test]
-fn a_download_that_is_slow_but_moves_is_never_cut() {
+fn a_slow_download_with_progress_is_never_cut() {
     let server = Server::with(Limits {
         stall_timeout: Duration::from_millis(400),
         ..limits()
@@ -60,7 +60,7 @@ fn a_download_that_is_slow_but_moves_is_never_cut() {
 }
 
 #[test]
-fn at_the_cap_an_idle_connection_makes_room() {
+fn at_the_cap_an_idle_connection_is_evicted() {
     let server = Server::with(Limits {
         max_connections: Some(2),
         ..limits()
@@ -71,7 +71,7 @@ fn at_the_cap_an_idle_connection_makes_room() {
         stream.write_all(b"GET").unwrap();
     }
     wait_until("two connections", || {
-        server.tell(|service| service.seats.len()) == 2
+        server.call(|service| service.seats.len()) == 2
     });
     let mut slow = server.connect();
     slow.write_all(b"GET /healthz").unwrap();
@@ -87,7 +87,7 @@ fn at_the_cap_an_idle_connection_makes_room() {
 }
 
 #[test]
-fn where_nobody_can_go_the_newcomer_is_told_to_come_back() {
+fn without_an_evictable_connection_a_new_one_gets_503() {
     let server = Server::with(Limits {
         max_connections: Some(1),
         ..limits()
@@ -103,7 +103,7 @@ fn where_nobody_can_go_the_newcomer_is_told_to_come_back() {
 }
 
 #[test]
-fn after_the_stop_downloads_go_on_and_idle_connections_end() {
+fn after_the_stop_downloads_continue_and_idle_connections_end() {
     let server = Server::start();
     let bytes = firmware(1, 8 << 20);
     server.publish(&[("P/2.0.0/u.bin", &bytes)]);
@@ -115,13 +115,13 @@ fn after_the_stop_downloads_go_on_and_idle_connections_end() {
     begun.write_all(b"GET /hea").unwrap();
     let mut packets = connect(server.tcp);
     wait_until("four connections", || {
-        server.tell(|service| service.seats.len()) == 4
+        server.call(|service| service.seats.len()) == 4
     });
     server.stop.raise();
     assert_eq!(idle.read(&mut [0]).unwrap(), 0);
     assert_eq!(read_reply(begun).status, 503);
     assert_eq!(packets.read(&mut [0]).unwrap(), 0);
-    assert_eq!(server.tell(|service| service.running_downloads()), 1);
+    assert_eq!(server.call(|service| service.running_downloads()), 1);
     download.read_to_end(&mut got).unwrap();
     assert!(got == bytes);
     server.wait_for_downloads(0);
@@ -155,7 +155,7 @@ fn the_end_of_the_last_download_can_be_waited_for() {
 }
 
 #[test]
-fn what_is_not_read_yet_is_not_unknown() {
+fn a_project_that_is_not_read_yet_gets_503() {
     let server = Server::start();
     server.publish(&[("Q/2.0.0/u.bin", &firmware(1, 100))]);
     assert_eq!(server.check("").status, 403);
@@ -164,7 +164,7 @@ fn what_is_not_read_yet_is_not_unknown() {
     let mut buffer = [0; 100];
     let length = socket.recv(&mut buffer).unwrap();
     assert_eq!(&buffer[..length], b"ERR");
-    server.tell(|service| {
+    server.call(|service| {
         let mut found = ScanResult::default();
         found.waiting.push("P/2.0.0/u.bin".into());
         let catalog = Catalog::build(found);
@@ -182,11 +182,11 @@ fn what_is_not_read_yet_is_not_unknown() {
 }
 
 #[test]
-fn a_large_send_buffer_is_for_as_many_as_the_memory_bears() {
+fn large_send_buffers_stay_within_their_memory_limit() {
     let server = Server::with(limits());
     // More than the client's side buffers unread.
     server.publish(&[("P/2.0.0/u.bin", &firmware(1, 1 << 20))]);
-    let wide = || server.tell(|service| service.downloads.wide.get());
+    let total = || server.call(|service| service.downloads.buffer_bytes.get());
     let begin = || {
         let mut stream = server.connect();
         stream.write_all(check(IMEI, "").as_bytes()).unwrap();
@@ -195,21 +195,21 @@ fn a_large_send_buffer_is_for_as_many_as_the_memory_bears() {
     };
     let large = begin();
     server.wait_for_downloads(1);
-    assert!((1 << 20..2 << 20).contains(&wide()), "{}", wide());
+    assert!((1 << 20..2 << 20).contains(&total()), "{}", total());
     drop(large);
-    wait_until("no wide buffer is left", || wide() == 0);
+    wait_until("no large buffer is left", || total() == 0);
     // Other downloads use all of the memory for large buffers.
-    let most = server.tell(|service| {
+    let most = server.call(|service| {
         let downloads = &service.downloads;
-        downloads.wide.set(downloads.most_wide);
-        downloads.most_wide
+        downloads.buffer_bytes.set(downloads.max_buffer_bytes);
+        downloads.max_buffer_bytes
     });
     let large = begin();
     server.wait_for_downloads(1);
-    assert_eq!(wide(), most);
+    assert_eq!(total(), most);
     drop(large);
     server.wait_for_downloads(0);
-    assert_eq!(wide(), most);
+    assert_eq!(total(), most);
 }
 
 /// Starts a download by a client with a receive buffer of 8 KiB.
@@ -232,7 +232,7 @@ fn start_of(stream: &mut TcpStream) -> String {
 
 // Case 58.
 #[test]
-fn stalled_downloads_make_room_for_a_newcomer_and_live_ones_go_on() {
+fn stalled_downloads_are_evicted_for_a_new_one_and_live_ones_continue() {
     const SIZE: usize = 1 << 20;
     // Four contents fit, and there are no temporary files.
     let server = Server::build_with(Limits::default(), 4 << 20, false);
@@ -261,8 +261,8 @@ fn stalled_downloads_make_room_for_a_newcomer_and_live_ones_go_on() {
         live.len()
     });
     // The new download waits until another one has been stalled for 30 s.
-    let mut newcomer = slow(&server, 5);
-    assert_eq!(start_of(&mut newcomer), "HTTP/1.1 200 ");
+    let mut waiting = slow(&server, 5);
+    assert_eq!(start_of(&mut waiting), "HTTP/1.1 200 ");
     let waited = began.elapsed();
     assert!(waited > Duration::from_secs(28), "{waited:?}");
     assert_eq!(reading.join().unwrap(), 2);

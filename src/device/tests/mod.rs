@@ -73,9 +73,9 @@ impl Server {
         let folder = Scratch::new();
         let spill = spills.then(|| folder.path().to_owned());
         let root = folder.path().to_owned();
-        let (commands, orders) = unbounded::<Command>();
+        let (commands, receiver) = unbounded::<Command>();
         let stop = Stop::new();
-        let heard = stop.clone();
+        let server_stop = stop.clone();
         let (ready, is_ready) = mpsc::channel();
         let rereads = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&rereads);
@@ -107,20 +107,20 @@ impl Server {
                     http,
                     Rc::clone(&service),
                     Rc::clone(&executor),
-                    heard.clone(),
+                    server_stop.clone(),
                 )),
                 executor.spawn(tcp::serve(
                     tcp,
                     Rc::clone(&service),
                     Rc::clone(&executor),
-                    heard.clone(),
+                    server_stop.clone(),
                 )),
-                executor.spawn(udp::serve(udp, Rc::clone(&service), heard)),
+                executor.spawn(udp::serve(udp, Rc::clone(&service), server_stop)),
             ];
             EXECUTOR.set(Rc::clone(&executor));
             ready.send(addresses).unwrap();
             block_on(executor.run(async {
-                while let Ok(command) = orders.recv().await {
+                while let Ok(command) = receiver.recv().await {
                     command(&service);
                 }
             }));
@@ -142,14 +142,14 @@ impl Server {
     }
 
     /// Runs a command on the serving thread, and returns its result.
-    fn tell<T: Send + 'static>(
+    fn call<T: Send + 'static>(
         &self,
         command: impl FnOnce(&Rc<Service>) -> T + Send + 'static,
     ) -> T {
-        let (say, said) = mpsc::channel();
-        let command: Command = Box::new(move |service| say.send(command(service)).unwrap());
+        let (sender, result) = mpsc::channel();
+        let command: Command = Box::new(move |service| sender.send(command(service)).unwrap());
         self.commands.send_blocking(command).unwrap();
-        said.recv().unwrap()
+        result.recv().unwrap()
     }
 
     /// Writes these files, and serves only them. `release.json` files are rules.
@@ -176,14 +176,14 @@ impl Server {
         let catalog = Arc::new(Catalog::build(found));
         assert_eq!(catalog.quarantined, []);
         *self.published.borrow_mut() = Some(Arc::clone(&catalog));
-        self.tell(move |service| service.replace_catalog(catalog));
+        self.call(move |service| service.replace_catalog(catalog));
     }
 
     /// Waits until the number of running downloads is `count`.
     fn wait_for_downloads(&self, count: usize) {
         let what = format!("{count} downloads run");
         wait_until(&what, || {
-            self.tell(|service| service.running_downloads()) == count
+            self.call(|service| service.running_downloads()) == count
         });
     }
 
@@ -192,14 +192,14 @@ impl Server {
     }
 
     /// Sends a request and reads the reply to its end.
-    fn ask(&self, request: &str) -> Got {
+    fn ask(&self, request: &str) -> ReceivedReply {
         let mut stream = self.connect();
         stream.write_all(request.as_bytes()).unwrap();
         read_reply(stream)
     }
 
     /// Sends a check of a device that runs version 1.0.0 of project P, with these further header lines.
-    fn check(&self, headers: &str) -> Got {
+    fn check(&self, headers: &str) -> ReceivedReply {
         self.ask(&check(IMEI, headers))
     }
 
@@ -224,7 +224,7 @@ impl Drop for Server {
 
 /// A parsed reply.
 #[derive(Debug)]
-struct Got {
+struct ReceivedReply {
     status: u16,
     head: String,
     body: Vec<u8>,
@@ -232,12 +232,12 @@ struct Got {
     clean: bool,
 }
 
-impl Got {
-    fn of(bytes: &[u8], clean: bool) -> Got {
+impl ReceivedReply {
+    fn of(bytes: &[u8], clean: bool) -> ReceivedReply {
         let end = bytes.windows(4).position(|w| w == b"\r\n\r\n");
         let end = end.expect("a reply has a head") + 4;
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-        Got {
+        ReceivedReply {
             status: head[9..12].parse().unwrap(),
             body: bytes[end..].to_vec(),
             head,
@@ -301,10 +301,10 @@ fn answer(service: &Service, request: &str, peer: SocketAddr, now: Instant) -> A
     http::answer(service, &head, b"", (peer, None), now)
 }
 
-fn read_reply(mut stream: TcpStream) -> Got {
+fn read_reply(mut stream: TcpStream) -> ReceivedReply {
     let mut bytes = Vec::new();
     let clean = stream.read_to_end(&mut bytes).is_ok();
-    Got::of(&bytes, clean)
+    ReceivedReply::of(&bytes, clean)
 }
 
 /// Reads the head and the first `body` bytes of the body.

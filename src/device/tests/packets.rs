@@ -78,7 +78,7 @@ fn files_of_every_size_arrive_over_udp_in_both_dialects() {
             let got = take(udp_ask(&socket), dialect).unwrap();
             assert!(got == bytes, "{size} {dialect}");
         }
-        assert_eq!(server.tell(|service| service.running_downloads()), 0);
+        assert_eq!(server.call(|service| service.running_downloads()), 0);
     }
 }
 
@@ -97,7 +97,7 @@ fn files_of_every_size_arrive_over_tcp_in_both_dialects() {
 }
 
 #[test]
-fn a_message_over_tcp_may_come_in_pieces() {
+fn a_message_over_tcp_may_arrive_in_pieces() {
     let server = Server::start();
     let bytes = firmware(1, 3000);
     server.publish(&[("P/2.0.0/u.bin", &bytes)]);
@@ -136,7 +136,7 @@ fn a_check_that_is_refused_is_always_answered() {
 }
 
 #[test]
-fn an_id_or_number_that_was_never_given_gets_err() {
+fn an_unknown_id_or_packet_number_gets_err() {
     let server = Server::start();
     server.publish(&[("P/2.0.0/u.bin", &firmware(1, 2000))]);
     let socket = server.udp_client();
@@ -157,7 +157,7 @@ fn an_id_or_number_that_was_never_given_gets_err() {
 }
 
 #[test]
-fn an_id_goes_on_naming_the_same_bytes_after_a_newer_release() {
+fn an_id_names_the_same_bytes_after_a_newer_release() {
     let server = Server::start();
     let bytes = firmware(1, 3000);
     server.publish(&[("P/2.0.0/u.bin", &bytes)]);
@@ -172,7 +172,7 @@ fn an_id_goes_on_naming_the_same_bytes_after_a_newer_release() {
 }
 
 #[test]
-fn what_looks_like_our_own_reply_is_never_answered() {
+fn a_datagram_like_our_own_reply_is_never_answered() {
     let server = Server::start();
     server.publish(&[("P/2.0.0/u.bin", &firmware(1, 100))]);
     let socket = server.udp_client();
@@ -198,7 +198,7 @@ fn what_looks_like_our_own_reply_is_never_answered() {
 }
 
 #[test]
-fn errors_over_udp_are_few_and_checks_go_on() {
+fn errors_over_udp_are_limited_and_checks_are_answered() {
     let server = Server::with(Limits {
         udp_errors_per_second: 1,
         ..Limits::default()
@@ -247,7 +247,7 @@ fn a_running_download_over_udp_is_finished_after_the_stop() {
     let stopping = |text: &str| {
         asked += 1;
         if asked == 3 {
-            assert_eq!(server.tell(|service| service.running_downloads()), 1);
+            assert_eq!(server.call(|service| service.running_downloads()), 1);
             server.stop.raise();
         }
         ask(text)
@@ -257,35 +257,35 @@ fn a_running_download_over_udp_is_finished_after_the_stop() {
 }
 
 #[test]
-fn offers_that_nobody_takes_up_push_out_no_download() {
+fn unused_offers_evict_no_download() {
     use super::super::check_log::LogSubject;
     use super::super::packets::PacketDownloads;
 
     let service = service();
     let mut downloads = PacketDownloads::default();
     let peer = |port| SocketAddr::from(([192, 0, 2, 1], port));
-    let about = || LogSubject::of_peer("udp", peer(1));
-    downloads.offered(&service, (peer(1), 7), about(), Instant::now());
-    downloads.given(&service, peer(1), (&packet(7, 1, 3), 1022), Instant::now());
+    let subject = || LogSubject::of_peer("udp", peer(1));
+    downloads.add(&service, (peer(1), 7), subject(), Instant::now());
+    downloads.record_packet(&service, peer(1), (&packet(7, 1, 3), 1022), Instant::now());
     assert_eq!(service.running_downloads(), 1);
     for port in 2..5000 {
-        downloads.offered(&service, (peer(port), 8), about(), Instant::now());
+        downloads.add(&service, (peer(port), 8), subject(), Instant::now());
     }
     assert!(downloads.any_running());
-    downloads.given(&service, peer(1), (&packet(7, 2, 3), 1022), Instant::now());
-    downloads.given(&service, peer(1), (&packet(7, 3, 3), 1), Instant::now());
+    downloads.record_packet(&service, peer(1), (&packet(7, 2, 3), 1022), Instant::now());
+    downloads.record_packet(&service, peer(1), (&packet(7, 3, 3), 1), Instant::now());
     assert!(!downloads.any_running());
     assert_eq!(service.running_downloads(), 0);
 }
 
 #[test]
-fn a_download_that_is_given_up_does_not_run_for_ever() {
+fn an_abandoned_download_stops_running() {
     use super::super::packets::PacketDownloads;
 
     let service = service();
     let mut downloads = PacketDownloads::default();
     let peer = SocketAddr::from(([192, 0, 2, 1], 9));
-    downloads.given(&service, peer, (&packet(7, 1, 3), 1022), Instant::now());
+    downloads.record_packet(&service, peer, (&packet(7, 1, 3), 1022), Instant::now());
     downloads.tidy(Duration::from_secs(120), Instant::now());
     assert!(downloads.any_running());
     downloads.tidy(Duration::ZERO, Instant::now());
@@ -294,45 +294,45 @@ fn a_download_that_is_given_up_does_not_run_for_ever() {
 }
 
 #[test]
-fn a_download_that_fell_quiet_is_looked_after_until_its_line_is_written() {
+fn a_quiet_download_is_tidied_until_its_log_line_is_written() {
     let service = service();
     let mut all = PacketDownloads::default();
     let peer = SocketAddr::from(([192, 0, 2, 1], 9));
     let stall = Duration::from_secs(120);
     let now = Instant::now();
-    all.offered(&service, (peer, 1), LogSubject::of_peer("udp", peer), now);
-    assert!(!all.need_tidying(), "only offered");
-    all.given(&service, peer, (&packet(1, 1, 9), 1022), Instant::now());
-    assert!(all.any_running() && all.need_tidying());
+    all.add(&service, (peer, 1), LogSubject::of_peer("udp", peer), now);
+    assert!(!all.needs_tidying(), "only offered");
+    all.record_packet(&service, peer, (&packet(1, 1, 9), 1022), Instant::now());
+    assert!(all.any_running() && all.needs_tidying());
     all.tidy(stall, now + Duration::from_secs(30));
-    assert!(!all.any_running() && all.need_tidying());
+    assert!(!all.any_running() && all.needs_tidying());
     assert_eq!(service.running_downloads(), 0);
     all.tidy(stall, now + Duration::from_secs(130));
-    assert!(!all.need_tidying(), "its line is written");
+    assert!(!all.needs_tidying(), "its line is written");
 }
 
 #[test]
-fn whoever_checks_again_begins_again() {
+fn a_new_check_restarts_the_download() {
     let service = service();
     let mut all = PacketDownloads::default();
     let peer = SocketAddr::from(([192, 0, 2, 1], 9));
-    let about = || LogSubject::of_peer("udp", peer);
+    let subject = || LogSubject::of_peer("udp", peer);
     let counted = || service.fleet.borrow().tally.downloads;
     for attempt in 1..=3 {
-        all.offered(&service, (peer, 1), about(), Instant::now());
+        all.add(&service, (peer, 1), subject(), Instant::now());
         assert_eq!(service.running_downloads(), 0);
         assert!(!all.any_running());
-        all.given(&service, peer, (&packet(1, 1, 3), 1022), Instant::now());
-        all.given(&service, peer, (&packet(1, 2, 3), 1022), Instant::now());
+        all.record_packet(&service, peer, (&packet(1, 1, 3), 1022), Instant::now());
+        all.record_packet(&service, peer, (&packet(1, 2, 3), 1022), Instant::now());
         assert_eq!(counted()[2], attempt - 1, "cut");
     }
-    all.given(&service, peer, (&packet(1, 3, 3), 1), Instant::now());
+    all.record_packet(&service, peer, (&packet(1, 3, 3), 1), Instant::now());
     assert_eq!(counted()[..3], [1, 0, 2]);
     assert_eq!(service.fleet.borrow().tally.bytes[1], 3 * 2044 + 1);
 }
 
 #[test]
-fn who_looks_on_is_told_of_packets_once_a_second() {
+fn an_event_reader_gets_packet_progress_once_a_second() {
     let service = service();
     let reader = service.fleet.borrow_mut().events.subscribe().unwrap();
     let mut all = PacketDownloads::default();
@@ -341,21 +341,21 @@ fn who_looks_on_is_told_of_packets_once_a_second() {
     for number in 1..=25_u16 {
         // Ten packets a second.
         let now = begun + Duration::from_millis(100 * u64::from(number - 1));
-        all.given(&service, peer, (&packet(1, number, 99), 1022), now);
+        all.record_packet(&service, peer, (&packet(1, number, 99), 1022), now);
     }
-    let told: Vec<u64> = std::iter::from_fn(|| reader.try_recv().ok())
+    let progress: Vec<u64> = std::iter::from_fn(|| reader.try_recv().ok())
         .filter_map(|event| match *event {
             Event::Download { bytes, .. } => Some(bytes),
             _ => None,
         })
         .collect();
-    assert_eq!(told, [10 * 1022, 20 * 1022]);
+    assert_eq!(progress, [10 * 1022, 20 * 1022]);
 }
 
 #[test]
-fn a_slow_download_by_packets_gives_its_slot_to_who_waits_and_a_fast_one_does_not() {
+fn a_slow_download_by_packets_yields_its_slot_and_a_fast_one_does_not() {
     let here = Network::of([192, 0, 2, 1].into());
-    for (apart, yields) in [(500, false), (1500, true)] {
+    for (interval, yields) in [(500, false), (1500, true)] {
         let service = service_with(Limits {
             max_downloads: 1,
             ..Limits::default()
@@ -363,37 +363,37 @@ fn a_slow_download_by_packets_gives_its_slot_to_who_waits_and_a_fast_one_does_no
         let mut all = PacketDownloads::default();
         let peer = SocketAddr::from(([192, 0, 2, 1], 9));
         let begun = Instant::now();
-        for number in 1..=40_000 / apart {
-            let now = begun + Duration::from_millis(u64::from(apart * number));
-            all.given(&service, peer, (&packet(1, number, 999), 1022), now);
+        for number in 1..=40_000 / interval {
+            let now = begun + Duration::from_millis(u64::from(interval * number));
+            all.record_packet(&service, peer, (&packet(1, number, 999), 1022), now);
         }
         let now = begun + Duration::from_secs(40);
         let mut slots = service.downloads.slots.borrow_mut();
         let (waker, _woken) = bounded(1);
         slots.enqueue(here, now, waker);
-        assert_eq!(slots.assign(now).len(), usize::from(yields), "{apart}");
+        assert_eq!(slots.assign(now).len(), usize::from(yields), "{interval}");
     }
 }
 
 #[test]
-fn offers_make_room_for_others_half_of_their_time_at_once() {
+fn a_full_table_evicts_the_older_half_of_the_offers() {
     let service = service();
     let mut all = PacketDownloads::default();
     let peer = |port| SocketAddr::from(([192, 0, 2, 1], port));
-    let about = || LogSubject::of_peer("udp", peer(1));
+    let subject = || LogSubject::of_peer("udp", peer(1));
     let begun = Instant::now();
     let at = |n| begun + Duration::from_millis(u64::from(n));
     for n in 1..=1024 {
-        all.offered(&service, (peer(n), 1), about(), at(n));
+        all.add(&service, (peer(n), 1), subject(), at(n));
     }
     assert!((1..=1024).all(|n| all.knows(peer(n), 1)));
-    all.offered(&service, (peer(1025), 1), about(), at(1025));
+    all.add(&service, (peer(1025), 1), subject(), at(1025));
     assert!((1..=513).all(|n| !all.knows(peer(n), 1)));
     assert!((514..=1025).all(|n| all.knows(peer(n), 1)));
 }
 
 #[test]
-fn in_a_crowd_only_those_who_begin_are_remembered() {
+fn in_a_crowded_table_only_new_downloads_are_remembered() {
     let service = service();
     let mut all = PacketDownloads::default();
     let peer = |port| SocketAddr::from(([192, 0, 2, 1], port));
@@ -403,7 +403,7 @@ fn in_a_crowd_only_those_who_begin_are_remembered() {
             packet(n, number, 9),
             begun + Duration::from_millis(n.into()),
         );
-        all.given(&service, peer(1), (&wanted, 1022), now);
+        all.record_packet(&service, peer(1), (&wanted, 1022), now);
         all.knows(peer(1), n)
     };
     assert!((1..=1024).all(|n| given(&mut all, n, 1)));

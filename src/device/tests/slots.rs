@@ -27,12 +27,12 @@ fn one_at_a_time(wait: Duration) -> Server {
 const LONG: Duration = Duration::from_secs(60);
 
 /// Sends a request, and waits until its connection has a seat. Another thread reads the reply.
-fn ask_and_wait(server: &Server, request: String) -> JoinHandle<Got> {
-    let before = server.tell(|service| service.seats.len());
+fn ask_and_wait(server: &Server, request: String) -> JoinHandle<ReceivedReply> {
+    let before = server.call(|service| service.seats.len());
     let mut stream = server.connect();
     stream.write_all(request.as_bytes()).unwrap();
     wait_until("one more connection", || {
-        server.tell(|service| service.seats.len()) > before
+        server.call(|service| service.seats.len()) > before
     });
     std::thread::spawn(move || read_reply(stream))
 }
@@ -43,7 +43,7 @@ fn the_next_download_waits_until_one_ends() {
     let first = begin(&server, IMEI);
     let second = ask_and_wait(&server, check("862991443753387", ""));
     let third = ask_and_wait(&server, check("862991443753388", ""));
-    assert_eq!(server.tell(|service| service.running_downloads()), 1);
+    assert_eq!(server.call(|service| service.running_downloads()), 1);
     std::thread::sleep(Duration::from_millis(100));
     assert!(!second.is_finished() && !third.is_finished());
     drop(first);
@@ -52,11 +52,11 @@ fn the_next_download_waits_until_one_ends() {
         assert_eq!((got.status, got.body.len()), (200, 8 << 20));
     }
     server.wait_for_downloads(0);
-    assert_eq!(server.tell(|service| service.downloads.slots_held()), 0);
+    assert_eq!(server.call(|service| service.downloads.slots_held()), 0);
 }
 
 #[test]
-fn who_waits_too_long_is_told_to_come_back_and_counted() {
+fn a_download_that_waits_too_long_gets_503_and_is_counted() {
     let server = one_at_a_time(Duration::from_millis(300));
     let _first = begin(&server, IMEI);
     let start = Instant::now();
@@ -65,14 +65,14 @@ fn who_waits_too_long_is_told_to_come_back_and_counted() {
     assert_eq!(got.status, 503);
     assert!(got.header("Retry-After").is_some());
     assert!(got.body.starts_with(b"{\"code\":43,"));
-    let full = server.tell(|service| service.fleet.borrow().tally.checks[0][11]);
+    let full = server.call(|service| service.fleet.borrow().tally.checks[0][11]);
     assert_eq!(full, 1);
-    let refusals = server.tell(|service| service.fleet.borrow().tally.refusals);
+    let refusals = server.call(|service| service.fleet.borrow().tally.refusals);
     assert_eq!(refusals, [0, 1]);
 }
 
 #[test]
-fn while_downloads_wait_whoever_hears_no_hears_it_at_once() {
+fn refusals_are_immediate_while_downloads_wait() {
     let server = one_at_a_time(LONG);
     let _first = begin(&server, IMEI);
     let waits = ask_and_wait(&server, check("862991443753387", ""));
@@ -87,7 +87,7 @@ fn while_downloads_wait_whoever_hears_no_hears_it_at_once() {
 }
 
 #[test]
-fn what_goes_on_with_a_download_goes_first() {
+fn a_resumed_download_goes_before_waiting_ones() {
     let server = one_at_a_time(LONG);
     let begun = "862991443753387";
     assert_eq!(
@@ -125,7 +125,7 @@ fn a_module_that_asks_by_packets_is_refused_at_once() {
     // Now the download by packets is the one that runs.
     server.wait_for_downloads(1);
     wait_until("one slot is held", || {
-        server.tell(|service| service.downloads.slots_held()) == 1
+        server.call(|service| service.downloads.slots_held()) == 1
     });
     let waits = ask_and_wait(&server, super::check("862991443753388", ""));
     assert!(!waits.is_finished());
@@ -170,7 +170,7 @@ fn two_downloads_share_the_uplink() {
 }
 
 #[test]
-fn ids_cannot_be_found_by_trying_and_a_running_download_goes_on() {
+fn ids_cannot_be_found_by_trial_and_a_running_download_continues() {
     let server = Server::with(Limits {
         udp_errors_per_second: 1,
         ..Limits::default()
@@ -189,7 +189,7 @@ fn ids_cannot_be_found_by_trying_and_a_running_download_goes_on() {
     assert_eq!(ask(&format!("Get1,{id}")).len(), 1024);
     // A valid id that was given to no client.
     let content = ContentId(Sha256::digest(&other).into());
-    let secret = server.tell(move |service| {
+    let secret = server.call(move |service| {
         let here = Network::of(std::net::Ipv4Addr::LOCALHOST.into());
         service
             .ids
@@ -227,7 +227,7 @@ fn ids_cannot_be_found_by_trying_and_a_running_download_goes_on() {
 }
 
 #[test]
-fn a_connection_that_had_to_go_while_it_waited_has_its_line() {
+fn a_connection_evicted_while_it_waited_is_recorded() {
     let server = Server::with(Limits {
         max_downloads: 1,
         download_wait: LONG,
@@ -241,13 +241,13 @@ fn a_connection_that_had_to_go_while_it_waited_has_its_line() {
         .write_all(check("862991443753387", "").as_bytes())
         .unwrap();
     wait_until("two connections", || {
-        server.tell(|service| service.seats.len()) == 2
+        server.call(|service| service.seats.len()) == 2
     });
-    let mut newcomer = server.connect();
-    newcomer.write_all(b"GET /healthz").unwrap();
+    let mut new = server.connect();
+    new.write_all(b"GET /healthz").unwrap();
     assert_eq!(waits.read(&mut [0]).unwrap_or(0), 0);
-    let full = server.tell(|service| service.fleet.borrow().tally.checks[0][11]);
+    let full = server.call(|service| service.fleet.borrow().tally.checks[0][11]);
     assert_eq!(full, 1);
-    newcomer.write_all(b" HTTP/1.1\r\n\r\n").unwrap();
-    assert_eq!(read_reply(newcomer).status, 200);
+    new.write_all(b" HTTP/1.1\r\n\r\n").unwrap();
+    assert_eq!(read_reply(new).status, 200);
 }

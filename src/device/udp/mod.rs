@@ -38,7 +38,7 @@ const MAX_PENDING: usize = 256;
 const MAX_AHEAD: usize = 16;
 
 /// Interval at which the downloads are tidied ([`PacketDownloads::tidy`]).
-const TIDY: Duration = Duration::from_secs(1);
+const TIDY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Pause after an error of the socket itself.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -123,7 +123,7 @@ impl UdpServer {
                     false
                 }
             };
-            if tidied.elapsed() >= TIDY {
+            if tidied.elapsed() >= TIDY_INTERVAL {
                 tidied = Instant::now();
                 let stall = self.service.limits.stall_timeout;
                 self.downloads.borrow_mut().tidy(stall, tidied);
@@ -135,9 +135,9 @@ impl UdpServer {
                 yield_now().await;
                 continue;
             }
-            if !is_ticking && self.downloads.borrow().need_tidying() {
+            if !is_ticking && self.downloads.borrow().needs_tidying() {
                 is_ticking = true;
-                tick.set_after(TIDY);
+                tick.set_after(TIDY_INTERVAL);
             }
             let ticked = async {
                 match is_ticking {
@@ -187,7 +187,7 @@ impl UdpServer {
         match datagram::parse(arrival.bytes) {
             Datagram::NoReply => {}
             Datagram::Unknown => {
-                service.malformed();
+                service.count_malformed();
                 if error(UNKNOWN) {
                     log_unknown("udp", arrival.bytes, (UNKNOWN, NO_MESSAGE), from);
                 }
@@ -198,13 +198,13 @@ impl UdpServer {
                 }
                 let reply = match is_stopping {
                     true => CheckReply::No(Refusal::Full.wording().packet),
-                    false => message::to_check(service, check, from, "udp"),
+                    false => message::reply_to_check(service, check, from, "udp"),
                 };
                 self.answer_check(reply, arrival, outbox, now, loads);
             }
-            Datagram::Get(get) => match message::named(service, get, network, unix) {
+            Datagram::Get(get) => match message::find_packet(service, get, network, unix) {
                 // After `ERR` the module gives up; without an answer it asks again in ten seconds.
-                None if get.id.is_some() && service.still_reads() => {}
+                None if get.id.is_some() && service.has_unread_files() => {}
                 None => {
                     error(ERR);
                 }
@@ -220,8 +220,8 @@ impl UdpServer {
                         from,
                     };
                     match loaded {
-                        Some(snapshot) => self.give(&snapshot, get, outbox, now),
-                        None => self.load_and_give(get, loads),
+                        Some(snapshot) => self.send_packet(&snapshot, get, outbox, now),
+                        None => self.load_and_send(get, loads),
                     }
                 }
                 Some(_) => {}
@@ -246,13 +246,13 @@ impl UdpServer {
                     datagram::write_offer(buffer, offer.id, offer.count, offer.last)
                 });
                 let mut downloads = self.downloads.borrow_mut();
-                downloads.offered(&self.service, (arrival.from, offer.id), offer.subject, now);
+                downloads.add(&self.service, (arrival.from, offer.id), offer.subject, now);
                 self.load_ahead(offer.content, loads);
             }
         }
     }
 
-    fn give(&self, snapshot: &Snapshot, get: PendingGet, outbox: &mut Outbox, now: Instant) {
+    fn send_packet(&self, snapshot: &Snapshot, get: PendingGet, outbox: &mut Outbox, now: Instant) {
         let mut data = None;
         outbox.push(get.path, |buffer| {
             let written = message::write_packet(snapshot, get.request.number, buffer);
@@ -261,12 +261,12 @@ impl UdpServer {
         });
         if let Some(bytes) = data {
             let mut downloads = self.downloads.borrow_mut();
-            downloads.given(&self.service, get.from, (&get.request, bytes as u64), now);
+            downloads.record_packet(&self.service, get.from, (&get.request, bytes as u64), now);
         }
     }
 
     /// Loads the file of a request, and then answers it.
-    fn load_and_give<'s>(&'s self, get: PendingGet, loads: &LocalExecutor<'s>) {
+    fn load_and_send<'s>(&'s self, get: PendingGet, loads: &LocalExecutor<'s>) {
         if self.pending.get() >= MAX_PENDING {
             return;
         }
@@ -276,7 +276,7 @@ impl UdpServer {
             self.pending.set(self.pending.get() - 1);
             let mut outbox = Outbox::new();
             match loaded {
-                Ok(snapshot) => self.give(&snapshot, get, &mut outbox, Instant::now()),
+                Ok(snapshot) => self.send_packet(&snapshot, get, &mut outbox, Instant::now()),
                 Err(LoadError::Gone(_)) => {
                     outbox.push(get.path, |buffer| message::write_text(ERR, buffer));
                 }

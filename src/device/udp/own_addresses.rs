@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_own_address_is_known_whichever_it_is() {
+    fn every_own_address_is_recognised() {
         let address = |text: &str| -> SocketAddr { text.parse().unwrap() };
         let mut wildcard = OwnAddresses {
             local: Some(address("[::]:2234")),

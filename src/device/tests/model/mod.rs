@@ -48,7 +48,7 @@ fn no_sequence_of_events_splices_two_contents_or_refuses_without_need() {
             let spawn = |event: Event| {
                 let all = move || {
                     let mut world = World::new(clone_at.into());
-                    (world.all(&mut vec![event], depth), world.counts)
+                    (world.run_all(&mut vec![event], depth), world.counts)
                 };
                 (event, scope.spawn(all))
             };
@@ -86,8 +86,8 @@ fn no_random_sequence_splices_two_contents_or_refuses_without_need() {
                     continue;
                 }
                 events.push(event);
-                let happened = world.happen(event);
-                happened
+                let result = world.perform(event);
+                result
                     .map_err(|wrong| format!("{wrong} after {events:?}"))
                     .unwrap();
             }
@@ -137,7 +137,7 @@ fn a_resume_after_the_state_was_lost_is_refused_however_long_the_server_has_run(
 
 // Case 26.
 #[test]
-fn a_module_without_an_id_goes_on_until_its_address_begins_another_file() {
+fn a_module_without_an_id_continues_until_its_address_begins_another_file() {
     use Event::*;
     let events = [
         Begin(3),

@@ -29,7 +29,7 @@ pub enum ModelModule {
     /// A module with the same id on another core.
     OtherCore,
     /// A module without an id.
-    Nameless,
+    WithoutId,
     /// A module without an id behind the same address.
     Neighbour,
 }
@@ -38,7 +38,7 @@ const MODULES: [ModelModule; 5] = [
     ModelModule::First,
     ModelModule::Clone,
     ModelModule::OtherCore,
-    ModelModule::Nameless,
+    ModelModule::WithoutId,
     ModelModule::Neighbour,
 ];
 
@@ -109,26 +109,26 @@ pub struct Counts {
 }
 
 /// The address and the query of a module.
-fn ask(who: ModelModule, other_core: bool, clone_at: IpAddr) -> (IpAddr, String) {
+fn ask(role: ModelModule, other_core: bool, clone_at: IpAddr) -> (IpAddr, String) {
     let at = |last| IpAddr::from(Ipv4Addr::new(10, 0, 0, last));
     let core = if other_core { "V0018" } else { "V0017" };
-    let imei = match who {
-        ModelModule::Nameless | ModelModule::Neighbour => "",
+    let imei = match role {
+        ModelModule::WithoutId | ModelModule::Neighbour => "",
         _ => IMEI,
     };
-    let address = match who {
+    let address = match role {
         ModelModule::First => at(1),
         ModelModule::Clone => clone_at,
         ModelModule::OtherCore => at(3),
-        ModelModule::Nameless | ModelModule::Neighbour => at(4),
+        ModelModule::WithoutId | ModelModule::Neighbour => at(4),
     };
     let query = format!("imei={imei}&firmware_name=P_Luat_{core}_ASR1802&version=1.0.0");
     (address, query)
 }
 
 fn is_same_id(one: ModelModule, other: ModelModule) -> bool {
-    let is_nameless = |who| matches!(who, ModelModule::Nameless | ModelModule::Neighbour);
-    is_nameless(one) == is_nameless(other)
+    let has_no_id = |role| matches!(role, ModelModule::WithoutId | ModelModule::Neighbour);
+    has_no_id(one) == has_no_id(other)
 }
 
 impl Begun {
@@ -206,7 +206,7 @@ impl World {
         self.service.replace_catalog(catalog);
     }
 
-    fn can(&self, event: Event) -> bool {
+    fn is_possible(&self, event: Event) -> bool {
         let is_known = |module: usize| self.begun.iter().any(|begun| begun.module == module);
         match event {
             // The clone is equivalent to the first module, and the neighbour to the nameless one: one order is enough.
@@ -237,12 +237,12 @@ impl World {
             Event::Restart,
             Event::Loss,
         ]);
-        events.retain(|event| self.can(*event));
+        events.retain(|event| self.is_possible(*event));
         events
     }
 
     /// Performs the event. The error says what is wrong then.
-    pub fn happen(&mut self, event: Event) -> Result<(), String> {
+    pub fn perform(&mut self, event: Event) -> Result<(), String> {
         match event {
             Event::Begin(module) => self.request(module, 0, false, false),
             Event::Resume(module) => {
@@ -275,8 +275,8 @@ impl World {
                 self.service.replace_catalog(catalog);
                 Ok(())
             }
-            Event::Hour => self.pass(HOUR),
-            Event::Day => self.pass(DAY),
+            Event::Hour => self.advance(HOUR),
+            Event::Day => self.advance(DAY),
             Event::Restart | Event::Loss => {
                 for begun in &mut self.begun {
                     begun.lost |= event == Event::Loss;
@@ -295,7 +295,7 @@ impl World {
         }
     }
 
-    fn pass(&mut self, time: Duration) -> Result<(), String> {
+    fn advance(&mut self, time: Duration) -> Result<(), String> {
         self.now += time;
         Ok(())
     }
@@ -313,8 +313,8 @@ impl World {
         named: bool,
         renamed: bool,
     ) -> Result<(), String> {
-        let who = MODULES[module];
-        let other_core = renamed || who == ModelModule::OtherCore;
+        let role = MODULES[module];
+        let other_core = renamed || role == ModelModule::OtherCore;
         let mut headers = String::new();
         if from > 0 {
             headers = format!("Range: bytes={from}-\r\n");
@@ -322,7 +322,7 @@ impl World {
         if named && let Some(content) = self.modules[module].contents.first() {
             headers += &format!("If-Range: \"{content}\"\r\n");
         }
-        let asked = ask(who, other_core, self.clone_at);
+        let asked = ask(role, other_core, self.clone_at);
         match self.answer(asked, &headers) {
             Answer::Deliver(plan) => self.deliver(module, &plan, renamed),
             // No bytes, for example because of a hold.
@@ -332,7 +332,7 @@ impl World {
                 match renamed || self.may_refuse(module, from, named) {
                     true => Ok(()),
                     false => Err(format!(
-                        "{who:?} is refused at {from}, though {:?} of {:?} began",
+                        "{role:?} is refused at {from}, though {:?} of {:?} began",
                         self.modules[module], self.begun
                     )),
                 }
@@ -350,12 +350,12 @@ impl World {
                 && Some(&begun.content) == content
                 && (begun.reach >= from || named)
         });
-        let who = MODULES[module];
+        let role = MODULES[module];
         let others = self.begun.iter().any(|begun| {
-            let says_the_same = begun.other_core == other_core;
-            let counts = if says_the_same { WEEK } else { DAY };
-            begun.is_younger(counts, self.now)
-                && is_same_id(MODULES[begun.module], who)
+            let same_report = begun.other_core == other_core;
+            let lifetime = if same_report { WEEK } else { DAY };
+            begun.is_younger(lifetime, self.now)
+                && is_same_id(MODULES[begun.module], role)
                 && Some(&begun.content) != content
                 && begun.reach >= from
         });
@@ -374,8 +374,8 @@ impl World {
         let high = (plan.start + RECEIVED + AHEAD).min(plan.end);
         {
             let mut fleet = self.service.fleet.borrow_mut();
-            let who = plan.subject.who.as_ref();
-            let (transfer, _written) = fleet.begin(who, Some(&plan.owner), part, now);
+            let requester = plan.subject.requester.as_ref();
+            let (transfer, _written) = fleet.begin(requester, Some(&plan.owner), part, now);
             fleet.sent(&transfer, high);
             self.open.push((module, transfer));
         }
@@ -392,7 +392,7 @@ impl World {
                 ));
             }
             if has.contents.iter().any(|other| *other != content) {
-                match self.cannot_be_known(module, content, renamed) {
+                match self.is_undetectable(module, content, renamed) {
                     true => self.counts.exempt += 1,
                     false => wrong = Err(format!("{:?} is spliced", MODULES[module])),
                 }
@@ -428,48 +428,48 @@ impl World {
 
     /// Whether the server cannot detect that this is not the content that the module has: the module's own beginning is
     /// gone, and another module that reports the same began this content.
-    fn cannot_be_known(&self, module: usize, content: ContentId, renamed: bool) -> bool {
+    fn is_undetectable(&self, module: usize, content: ContentId, renamed: bool) -> bool {
         let has = self.modules[module].contents.first();
         let other_core = renamed || MODULES[module] == ModelModule::OtherCore;
         let own = self.begun.iter().any(|begun| {
-            let counts = if begun.other_core == other_core {
+            let lifetime = if begun.other_core == other_core {
                 WEEK
             } else {
                 DAY
             };
             begun.module == module
                 && Some(&begun.content) == has
-                && begun.is_younger(counts, self.now)
+                && begun.is_younger(lifetime, self.now)
         });
-        let says = match (renamed, MODULES[module]) {
+        let reported = match (renamed, MODULES[module]) {
             (true, _) => ModelModule::OtherCore,
             (false, ModelModule::Clone) => ModelModule::First,
-            (false, ModelModule::Neighbour) => ModelModule::Nameless,
-            (false, who) => who,
+            (false, ModelModule::Neighbour) => ModelModule::WithoutId,
+            (false, role) => role,
         };
-        let twin = self.begun.iter().any(|begun| {
-            let who = match MODULES[begun.module] {
+        let other_began = self.begun.iter().any(|begun| {
+            let role = match MODULES[begun.module] {
                 ModelModule::Clone => ModelModule::First,
-                ModelModule::Neighbour => ModelModule::Nameless,
-                who => who,
+                ModelModule::Neighbour => ModelModule::WithoutId,
+                role => role,
             };
-            begun.module != module && begun.content == content && who == says && !begun.lost
+            begun.module != module && begun.content == content && role == reported && !begun.lost
         });
-        !own && twin
+        !own && other_began
     }
 
     /// Runs a sequence from the start. The error says where and how it goes wrong.
     pub fn run(&mut self, events: &[Event]) -> Result<(), String> {
         self.reset();
         for (at, event) in events.iter().enumerate() {
-            let happened = self.happen(*event);
-            happened.map_err(|wrong| format!("{wrong} after {:?}", &events[..=at]))?;
+            let result = self.perform(*event);
+            result.map_err(|wrong| format!("{wrong} after {:?}", &events[..=at]))?;
         }
         Ok(())
     }
 
     /// Runs all sequences that begin with `events`, up to the length `depth`.
-    pub fn all(&mut self, events: &mut Vec<Event>, depth: usize) -> Result<(), String> {
+    pub fn run_all(&mut self, events: &mut Vec<Event>, depth: usize) -> Result<(), String> {
         self.run(events)?;
         self.counts.sequences += 1;
         if events.len() == depth {
@@ -481,7 +481,7 @@ impl World {
                 continue;
             }
             events.push(event);
-            self.all(events, depth)?;
+            self.run_all(events, depth)?;
             events.pop();
         }
         Ok(())
