@@ -125,7 +125,7 @@ fn user_check(message: &[u8]) -> Option<Datagram<'_>> {
 /// `nil` or zeros, where a module's id should be.
 fn is_nobody(imei: &[u8]) -> bool {
     let imei = imei.trim_ascii();
-    !imei.is_empty() && DeviceId::is_nobody(&text::read(imei))
+    !imei.is_empty() && DeviceId::means_no_id(&text::read(imei))
 }
 
 /// `0,KEY,IMEI,SN,PROJECT_COREVER,VERSION` and, if it asks for a packet, `,GetN,ID` behind it.
