@@ -1,5 +1,5 @@
-//! Walks the firmware folder: determines which files exist, without opening any of them. [`now`] is one complete scan
-//! for `luat-ota check` and `explain`; the watcher ([`super::watch`]) walks repeatedly and keeps the results in a
+//! Walks the firmware folder: determines which files exist, without opening any of them. [`catalog`] makes one complete
+//! scan for `luat-ota check` and `explain`; the watcher ([`super::watch`]) walks repeatedly and keeps the results in a
 //! [`file_table`].
 //!
 //! Links are not followed, even if they lead to a file in the same folder. A `release.json` or a checksum that is a
