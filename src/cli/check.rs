@@ -79,7 +79,7 @@ pub(super) fn catalogue(folder: &Path, state: &Path) -> Result<Catalog, String> 
     }
     // The server has already hashed most files. The table of their hashes is only read.
     let table = state.join(known::FILE);
-    scan::now(folder, &mut KnownFiles::open(Some(table)))
+    scan::catalog(folder, &mut KnownFiles::open(Some(table)))
 }
 
 const TITLES: [&str; 8] = [

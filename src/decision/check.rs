@@ -55,12 +55,12 @@ impl Check<'_> {
                 && catalog.project(name.project()).is_none()
                 && catalog.project(name).is_some()
             {
-                name.forget_marker();
+                name.treat_as_project();
             }
         }
         let key = self.project_key.as_deref();
         if self.project().is_empty()
-            && let Some(KeyOwner::One(project)) = key.map(|key| catalog.with_key(key))
+            && let Some(KeyOwner::One(project)) = key.map(|key| catalog.key_owner(key))
         {
             self.path_project = Some(Cow::Owned(project.name.to_string()));
         }

@@ -68,7 +68,7 @@ pub fn decide_if_read<'c>(question: &Question<'c, '_>, notes: &mut Notes) -> Ver
     }
     // A project whose folder cannot be read is not unknown.
     let is_missing = matches!(refusal, Refusal::UnknownProject | Refusal::NoPackage);
-    if is_missing && catalog.cannot_read(check.project()) {
+    if is_missing && catalog.has_unread(check.project()) {
         let rule = "a folder of this project cannot be read";
         return unread(Refusal::Unread, rule, notes);
     }
@@ -79,7 +79,7 @@ pub fn decide_if_read<'c>(question: &Question<'c, '_>, notes: &mut Notes) -> Ver
 /// known, because the files of any project are not read yet.
 fn is_being_read(check: &Check<'_>, refusal: Refusal, catalog: &Catalog) -> bool {
     match refusal {
-        Refusal::UnknownProject => catalog.waits_for(check.project()),
+        Refusal::UnknownProject => catalog.has_waiting(check.project()),
         Refusal::NoProject => check.project_key.is_some() && !catalog.waiting.is_empty(),
         _ => false,
     }
@@ -109,7 +109,7 @@ fn project<'c>(
         let rule = match check
             .project_key
             .as_deref()
-            .map(|key| catalog.with_key(key))
+            .map(|key| catalog.key_owner(key))
         {
             None => "it names no project: it has neither firmware_name nor project_key",
             Some(KeyOwner::Several) => {
@@ -123,7 +123,7 @@ fn project<'c>(
         return Err((Refusal::NoProject, rule));
     }
     let project = catalog.project(check.project());
-    if project.is_none() && !catalog.quarantines(check.project()) {
+    if project.is_none() && !catalog.has_quarantined(check.project()) {
         notes.add(None, || {
             format!("there is no project {:?} with a release", check.project())
         });

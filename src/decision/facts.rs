@@ -60,7 +60,7 @@ impl DeviceFact<'_> {
                 Some(device.is_some_and(|device| list.contains(device)))
             }
             DeviceFact::Named(SharedList(list)) => {
-                Some(device.is_some_and(|device| list.names(device)))
+                Some(device.is_some_and(|device| list.lists_singly(device)))
             }
             DeviceFact::Cohort {
                 project,

@@ -23,7 +23,7 @@ pub(super) fn answer(
 ) -> Answer {
     let catalog = service.catalog();
     let owner = PinOwner::of_file(path, peer.ip());
-    let current = catalog.direct(path);
+    let current = catalog.direct_content(path);
     let has_begun = |content| service.fleet.borrow().has_begun(&owner, content, now);
     let prefix = request.required_prefix();
     // The content, and whether bytes from the middle of it may be sent.
@@ -43,7 +43,7 @@ pub(super) fn answer(
     let Some((content, size)) = found else {
         // Files that are not read yet or cannot be read are answered with 503, not as unknown.
         let project = path.split(['/', '_']).next().unwrap_or_default();
-        if catalog.is_unread() || catalog.cannot_read(project) {
+        if catalog.is_unread() || catalog.has_unread(project) {
             return Answer::Reply(reply::refusal(Refusal::Unread, request.head_only));
         }
         let is_waiting = catalog

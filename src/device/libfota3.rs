@@ -182,7 +182,7 @@ fn is_named(catalog: &Catalog, incoming: &IncomingCheck<'_>, content: ContentId)
     of_content.any(|release| {
         let allow = release.rules.allow.as_ref();
         let device = incoming.check.device;
-        device.is_some_and(|device| allow.is_some_and(|allow| allow.names(device)))
+        device.is_some_and(|device| allow.is_some_and(|allow| allow.lists_singly(device)))
     })
 }
 

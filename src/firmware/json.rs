@@ -66,7 +66,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_key_that_is_there_twice_is_named() {
+    fn a_repeated_key_is_named() {
         for (text, key) in [
             (r#"{"percent":0,"percent":100}"#, "percent"),
             (r#"{"paused":true,"x":[1,{}],"paused":true}"#, "paused"),
@@ -104,7 +104,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_serde_json_writes_is_read_as_it_was(keys in prop::collection::hash_map(".*", ".*", 0..8)) {
+        fn a_value_that_serde_json_writes_is_read_unchanged(keys in prop::collection::hash_map(".*", ".*", 0..8)) {
             let value = json!({ "inner": keys });
             prop_assert_eq!(parse(&value.to_string()), Ok(value));
         }

@@ -18,10 +18,10 @@ use crate::os::fs::{Content, FileStamp, open_to_read};
 use crate::state::{self, StateFolder};
 
 /// Maximum number of files in the table.
-const MOST: usize = 200_000;
+const MOST_FILES: usize = 200_000;
 
 /// Length in bytes of the longest line that is read.
-const LINE: u64 = 4096;
+const LONGEST_LINE: u64 = 4096;
 
 /// Format version. It is raised when the validation of packages or the format of the lines changes. Every file is then
 /// read again.
@@ -72,13 +72,13 @@ impl KnownFiles {
 
     /// Returns the contents of the file with this stamp, or the reason why it is refused; `None` if unknown.
     pub fn get(&self, stamp: &FileStamp) -> Option<&Result<Inspected, String>> {
-        self.table.get(&lasting(stamp))
+        self.table.get(&stable_stamp(stamp))
     }
 
     /// Records the contents of the file with this stamp, or the reason why it is refused.
     pub fn insert(&mut self, stamp: &FileStamp, found: Result<Inspected, String>) {
-        let stamp = lasting(stamp);
-        if self.table.len() >= MOST && !self.table.contains_key(&stamp) {
+        let stamp = stable_stamp(stamp);
+        if self.table.len() >= MOST_FILES && !self.table.contains_key(&stamp) {
             return;
         }
         if self.table.get(&stamp) != Some(&found) {
@@ -89,18 +89,18 @@ impl KnownFiles {
 
     /// Removes a file from the table, so that it is read again.
     pub fn forget(&mut self, stamp: &FileStamp) {
-        self.changed |= self.table.remove(&lasting(stamp)).is_some();
+        self.changed |= self.table.remove(&stable_stamp(stamp)).is_some();
     }
 
     /// Removes the files that a scan did not see. Files on devices of which the scan saw no file are kept, because a
     /// removable medium may be mounted again; but not if the table is half full.
     pub fn keep_only(&mut self, seen: &[FileStamp]) {
-        let mut seen: Vec<FileStamp> = seen.iter().map(lasting).collect();
+        let mut seen: Vec<FileStamp> = seen.iter().map(stable_stamp).collect();
         seen.sort();
         let mut devices: Vec<u64> = seen.iter().map(|stamp| stamp.dev).collect();
         devices.dedup();
         let before = self.table.len();
-        let room = before < MOST / 2;
+        let room = before < MOST_FILES / 2;
         self.table.retain(|stamp, _| {
             seen.binary_search(stamp).is_ok() || (room && !devices.contains(&stamp.dev))
         });
@@ -111,12 +111,12 @@ impl KnownFiles {
     pub fn device(&self) -> Option<u64> {
         let mut devices = self.table.keys().map(|stamp| stamp.dev);
         let first = devices.next()?;
-        // 0 replaces a number that may change at a remount (see `lasting`).
+        // 0 replaces a number that may change at a remount (see `stable_stamp`).
         (first != 0 && devices.all(|device| device == first)).then_some(first)
     }
 
     /// Whether the table has changes that are not in its file yet.
-    pub fn changed(&self) -> bool {
+    pub fn is_unsaved(&self) -> bool {
         self.changed && self.file.is_some()
     }
 
@@ -152,7 +152,7 @@ impl KnownFiles {
 
 /// Returns the stamp without the part that may change from boot to boot, which is the number of a device that is not a
 /// disk (its major number is 0).
-fn lasting(stamp: &FileStamp) -> FileStamp {
+fn stable_stamp(stamp: &FileStamp) -> FileStamp {
     let major = (stamp.dev >> 8 & 0xfff) | (stamp.dev >> 32 & 0xffff_f000);
     FileStamp {
         dev: if major == 0 { 0 } else { stamp.dev },
@@ -192,7 +192,7 @@ fn read(mut file: impl BufRead) -> HashMap<FileStamp, Result<Inspected, String>>
     if !ours {
         return table;
     }
-    while table.len() < MOST && next_line(&mut file, &mut line) {
+    while table.len() < MOST_FILES && next_line(&mut file, &mut line) {
         if let Some((stamp, found)) = read_line(&line) {
             table.insert(stamp, found);
         }
@@ -200,11 +200,11 @@ fn read(mut file: impl BufRead) -> HashMap<FileStamp, Result<Inspected, String>>
     table
 }
 
-/// Reads the next line; returns `false` at the end of the file. A line longer than [`LINE`] arrives in pieces, none of
-/// which can be parsed.
+/// Reads the next line; returns `false` at the end of the file. A line longer than [`LONGEST_LINE`] arrives in pieces, none
+/// of which can be parsed.
 fn next_line(file: &mut impl BufRead, line: &mut Vec<u8>) -> bool {
     line.clear();
-    matches!(file.by_ref().take(LINE).read_until(b'\n', line), Ok(n) if n > 0)
+    matches!(file.by_ref().take(LONGEST_LINE).read_until(b'\n', line), Ok(n) if n > 0)
 }
 
 fn parse(line: &[u8]) -> Option<Value> {
@@ -282,16 +282,16 @@ mod tests {
     }
 
     #[test]
-    fn what_was_found_is_known_after_a_restart() {
+    fn results_are_known_after_a_restart() {
         let folder = folder("restart");
         let file = folder.join("hashes.jsonl");
         let mut known = KnownFiles::open(Some(file.clone()));
-        assert!(known.is_empty() && !known.changed());
+        assert!(known.is_empty() && !known.is_unsaved());
         known.insert(&stamp(DISK, 1), Ok(inspected(1)));
         known.insert(&stamp(DISK, 2), Err("is a \"zip\" archive,\nnot".into()));
-        assert!(known.changed());
+        assert!(known.is_unsaved());
         known.save().unwrap();
-        assert!(!known.changed());
+        assert!(!known.is_unsaved());
         let known = KnownFiles::open(Some(file));
         assert_eq!(known.len(), 2);
         assert_eq!(known.get(&stamp(DISK, 1)), Some(&Ok(inspected(1))));
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_line_costs_that_line_alone() {
+    fn a_damaged_line_does_not_affect_the_others() {
         let folder = folder("damaged");
         let file = folder.join("hashes.jsonl");
         let mut known = KnownFiles::open(Some(file.clone()));
@@ -317,14 +317,14 @@ mod tests {
             .collect();
         lines[2] = lines[2].replace("\"kind\":\"", "\"kind\":\"un");
         lines[3].truncate(40);
-        lines[4] = "x".repeat(3 * LINE as usize);
+        lines[4] = "x".repeat(3 * LONGEST_LINE as usize);
         std::fs::write(&file, lines.join("\n")).unwrap();
         assert_eq!(KnownFiles::open(Some(file)).len(), 2);
         std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
-    fn a_file_of_another_version_or_of_another_program_is_not_believed() {
+    fn a_file_of_another_version_or_program_is_ignored() {
         for header in ["{\"luat-ota\":\"hashes\",\"version\":999}", "[]", "\u{0}"] {
             let mut text = format!("{header}\n");
             write_line(&mut text, &stamp(DISK, 1), &Ok(inspected(1)));
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn the_device_number_counts_for_disks_alone() {
+    fn the_device_number_counts_only_for_disks() {
         let mut known = KnownFiles::open(None);
         known.insert(&stamp(DISK, 1), Ok(inspected(1)));
         known.insert(&stamp(0x2d, 1), Ok(inspected(2)));
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn files_on_a_stick_that_is_away_are_not_forgotten() {
+    fn files_on_a_removed_medium_are_kept() {
         let mut known = KnownFiles::open(None);
         known.insert(&stamp(DISK, 1), Ok(inspected(1)));
         known.insert(&stamp(DISK, 2), Ok(inspected(2)));
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_forgotten_is_not_known() {
+    fn a_forgotten_file_is_not_known() {
         let mut known = KnownFiles::open(None);
         known.insert(&stamp(DISK, 1), Ok(inspected(1)));
         known.forget(&stamp(DISK, 1));

@@ -10,7 +10,7 @@ use crate::os::fs::Folder;
 pub(super) struct NewFolders {
     folder: Folder,
     /// The created folders, outermost first, each as its parent and its name.
-    made: Vec<(Folder, String)>,
+    created: Vec<(Folder, String)>,
 }
 
 impl NewFolders {
@@ -22,16 +22,16 @@ impl NewFolders {
     ) -> Result<NewFolders, (String, io::Error)> {
         let mut folders = NewFolders {
             folder: root,
-            made: Vec::new(),
+            created: Vec::new(),
         };
         let mut path = String::new();
         for part in parts {
             path = scan::join(&path, part);
-            match open_or_make(&folders.folder, part) {
+            match open_or_create(&folders.folder, part) {
                 Ok((child, is_new)) => {
                     let parent = std::mem::replace(&mut folders.folder, child);
                     if is_new {
-                        folders.made.push((parent, part.to_owned()));
+                        folders.created.push((parent, part.to_owned()));
                     }
                 }
                 Err(error) => {
@@ -49,14 +49,14 @@ impl NewFolders {
 
     /// Removes the created folders that are empty.
     pub(super) fn remove(self) {
-        for (parent, name) in self.made.iter().rev() {
+        for (parent, name) in self.created.iter().rev() {
             parent.remove_child(name).ok();
         }
     }
 }
 
 /// Opens a folder, or creates it if it is missing. The boolean is true if the folder was created.
-fn open_or_make(parent: &Folder, name: &str) -> io::Result<(Folder, bool)> {
+fn open_or_create(parent: &Folder, name: &str) -> io::Result<(Folder, bool)> {
     match parent.child(name.as_ref()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         child => return Ok((child?, false)),

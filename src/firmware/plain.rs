@@ -6,7 +6,7 @@
 const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
 
 /// Characters that Windows allows in no name, or that a shell (sh, cmd.exe) interprets.
-const ACTED_UPON: &str = "<>:\"|?*\\/$`'&;!%^";
+const RESERVED_CHARACTERS: &str = "<>:\"|?*\\/$`'&;!%^";
 
 /// Validates one part of a path, or a project, version or platform in it. The error is a sentence that contains none of
 /// the rejected characters.
@@ -15,7 +15,7 @@ pub fn name(name: &str) -> Result<(), String> {
     let shown = || shown(name);
     if let Some(character) = name
         .chars()
-        .find(|character| ACTED_UPON.contains(*character))
+        .find(|character| RESERVED_CHARACTERS.contains(*character))
     {
         return Err(format!(
             "`{}` has the character {character} in it, which Windows or a shell reads as something else: \
@@ -46,7 +46,7 @@ pub fn name(name: &str) -> Result<(), String> {
 
 /// Validates a text that is shown to people. The error is a sentence.
 pub fn text(text: &str) -> Result<(), String> {
-    match text.chars().find(|character| deceives(*character)) {
+    match text.chars().find(|character| is_deceptive(*character)) {
         Some(character) => Err(format!(
             "`{}` has U+{:04X} in it, a character that cannot be seen or changes how others are shown: \
              remove it",
@@ -61,7 +61,7 @@ pub fn text(text: &str) -> Result<(), String> {
 pub fn visible(character: char) -> char {
     match character {
         c if c.is_whitespace() => ' ',
-        c if deceives(c) => char::REPLACEMENT_CHARACTER,
+        c if is_deceptive(c) => char::REPLACEMENT_CHARACTER,
         c => c,
     }
 }
@@ -70,7 +70,7 @@ pub fn visible(character: char) -> char {
 fn shown(text: &str) -> String {
     let mut shown = String::new();
     for character in text.chars().take(60) {
-        match deceives(character) {
+        match is_deceptive(character) {
             true => shown.extend(character.escape_unicode()),
             false => shown.push(character),
         }
@@ -97,7 +97,7 @@ fn is_device(name: &str) -> bool {
 
 /// Whether a character can deceive a reader: control characters, characters that set the writing direction, characters
 /// without width or shape, spaces other than U+0020, and characters that look like a slash.
-fn deceives(character: char) -> bool {
+fn is_deceptive(character: char) -> bool {
     character.is_control()
         || (character.is_whitespace() && character != ' ')
         || matches!(character,
@@ -114,7 +114,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn names_from_the_field_are_taken() {
+    fn names_from_the_field_are_accepted() {
         for good in [
             "ALIYUN",
             "2.0.1",
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_deceive_or_trip_are_refused_with_a_sentence_that_does_neither() {
+    fn deceptive_names_are_refused() {
         for bad in [
             "\u{202e}",
             "a\u{202e}nib.exe",
@@ -209,7 +209,7 @@ mod tests {
             "a^b",
         ] {
             let sentence = name(bad).unwrap_err();
-            assert!(!sentence.chars().any(deceives), "{sentence:?}");
+            assert!(!sentence.chars().any(is_deceptive), "{sentence:?}");
             assert!(
                 sentence.contains("rename it") || sentence.contains("remove it"),
                 "{sentence}"
@@ -219,9 +219,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_sentence_has_a_deceiving_character(bad in ".*") {
+        fn no_sentence_has_a_deceptive_character(bad in ".*") {
             if let Err(sentence) = name(&bad) {
-                prop_assert!(!sentence.chars().any(deceives));
+                prop_assert!(!sentence.chars().any(is_deceptive));
             }
         }
     }

@@ -14,10 +14,10 @@ use crate::os::fs::Folder;
 pub const RETIRED: &str = ".retired";
 
 /// Maximum number of folders that are tried.
-const MOST: u32 = 1000;
+const MOST_FOLDERS: u32 = 1000;
 
 /// Endings of a file and of the checksum files beside it.
-const BESIDE: [&str; 3] = ["", ".sha256", ".md5"];
+const ENDINGS: [&str; 3] = ["", ".sha256", ".md5"];
 
 /// A folder or file that was moved, relative to the firmware folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct Moved {
 /// Retires a release of a project. If a part cannot be moved, the parts that were moved before are moved back. `root`
 /// is the firmware folder. Blocks.
 pub fn retire(root: &Path, project: &str, release: &Release) -> Result<Vec<Moved>, EditError> {
-    let (folder, _lock) = edit::locked(root)?;
+    let (folder, _lock) = edit::lock_folder(root)?;
     let mut moved = Vec::new();
     for path in parts(root, project, release)? {
         match retire_one(&folder, &path) {
@@ -69,7 +69,7 @@ fn parts(root: &Path, project: &str, release: &Release) -> Result<Vec<String>, E
         let slashes = path.match_indices('/').filter_map(|(at, _)| path.get(..at));
         match slashes.into_iter().find(|folder| is_own(folder)) {
             Some(folder) => parts.push(folder.to_owned()),
-            None => parts.extend(BESIDE.map(|ending| format!("{path}{ending}"))),
+            None => parts.extend(ENDINGS.map(|ending| format!("{path}{ending}"))),
         }
     }
     parts.sort();
@@ -79,7 +79,7 @@ fn parts(root: &Path, project: &str, release: &Release) -> Result<Vec<String>, E
 
 /// Moves one folder or file. Returns its new path, or `None` if it does not exist.
 fn retire_one(folder: &Folder, path: &str) -> std::io::Result<Option<String>> {
-    for number in 1..=MOST {
+    for number in 1..=MOST_FOLDERS {
         let to = match number {
             1 => scan::join(RETIRED, path),
             number => scan::join(&format!("{RETIRED}-{number}"), path),
@@ -87,7 +87,7 @@ fn retire_one(folder: &Folder, path: &str) -> std::io::Result<Option<String>> {
         match move_to(folder, path, &to) {
             Ok(true) => return Ok(Some(to)),
             Ok(false) => {}
-            Err(error) if scan::has_gone(&error) => return Ok(None),
+            Err(error) if scan::is_gone(&error) => return Ok(None),
             Err(error) => return Err(error),
         }
     }
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_goes_with_all_that_is_in_its_folders() {
+    fn a_release_is_moved_with_everything_in_its_folders() {
         let folder = Scratch::new();
         for path in [
             "P/2.0.0/u.bin",
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_folder_goes_with_its_checksum_and_its_rules() {
+    fn a_file_without_a_folder_is_moved_with_its_checksum_and_its_rules() {
         let folder = Scratch::new();
         let file = "P_2012.001.004_LuatOS-SoC_Air780EPM.bin";
         folder.write(file, b"x");

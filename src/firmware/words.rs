@@ -4,7 +4,7 @@
 use crate::firmware::catalog::Release;
 
 /// Describes the modules that a release has packages for.
-pub fn whom(release: &Release) -> String {
+pub fn audience_text(release: &Release) -> String {
     let mut platforms: Vec<&str> = Vec::new();
     let mut everyone = false;
     for package in &release.packages {

@@ -151,7 +151,7 @@ fn is_same(old: &Release, new: &Release) -> bool {
 
 /// Describes the modules that a release is for.
 fn audience(release: &Release) -> String {
-    let (audience, rules) = (words::whom(release), words::rules(release));
+    let (audience, rules) = (words::audience_text(release), words::rules(release));
     match rules.is_empty() {
         true => audience,
         false => format!("{audience}; {}", rules.join(", ")),

@@ -86,7 +86,7 @@ pub(super) async fn sweep_snapshots(service: Rc<Service>) {
             Timer::after(SWEEP).await;
             let catalog = Arc::clone(&service.catalog.borrow());
             service.snapshots.sweep(&catalog);
-            if !service.snapshots.may_give_back(&catalog) {
+            if !service.snapshots.may_free_memory(&catalog) {
                 break;
             }
         }

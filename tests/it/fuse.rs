@@ -49,7 +49,7 @@ fn check(number: u8, version: &str) -> String {
 /// Writes a state folder in which ten devices have been known for days, release 2.0.0 is newer, and five
 /// of the devices were sent its file two minutes ago.
 fn remember(state: &Path, firmware: &Path) {
-    let catalog = scan::now(firmware, &mut KnownFiles::open(None)).unwrap();
+    let catalog = scan::catalog(firmware, &mut KnownFiles::open(None)).unwrap();
     let content = catalog.project("P").unwrap().releases[0].packages[0].content;
     let now = Stamp(1 << 31);
     let mut journal = Journal::start(state, now, unix_now(), &Loaded::default(), 0).unwrap();

@@ -85,7 +85,7 @@ fn two_hundred_devices_that_crash_and_fall_back_cost_a_few_attempts_each() {
     let place = Place::new();
     let size = 300_000;
     place.drop_firmware("P/2012.001.001/update.bin", &noise(7, size));
-    let catalog = scan::now(&place.firmware(), &mut KnownFiles::open(None)).unwrap();
+    let catalog = scan::catalog(&place.firmware(), &mut KnownFiles::open(None)).unwrap();
     let (guarded, refused) = bytes_in_a_day(&catalog, 3);
     let (free, never) = bytes_in_a_day(&catalog, u32::MAX);
     println!(

@@ -47,7 +47,7 @@ fn address(number: u8) -> IpAddr {
 fn place(bytes: &[u8], delivered: &[u8]) -> Place {
     let place = Place::new();
     place.drop_firmware("P/2.0.0/update.bin", bytes);
-    let catalog = scan::now(&place.firmware(), &mut KnownFiles::open(None)).unwrap();
+    let catalog = scan::catalog(&place.firmware(), &mut KnownFiles::open(None)).unwrap();
     let content = catalog.project("P").unwrap().releases[0].packages[0].content;
     let now = Stamp(1 << 31);
     let state = place.state();

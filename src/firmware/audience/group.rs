@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_with_one_bad_line_is_none() {
+    fn a_group_with_one_bad_line_is_refused() {
         for (text, why) in [
             (&b""[..], "names no device"),
             (b"# nobody yet\n\n", "names no device"),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_has_the_devices_of_its_groups_but_does_not_name_them() {
+    fn a_list_has_the_devices_of_its_groups_but_does_not_list_them_singly() {
         let file = Group::parse(b"862991443753386\n862991440000000-862991440000009\n").unwrap();
         let list = DeviceSet::parse(["sensor-7", "@pilot", "@lost", "@pilot"]).unwrap();
         assert!(!list.is_empty() && !list.contains(id("862991443753386")));
@@ -158,12 +158,12 @@ mod tests {
         let list = more.union(&list).with_groups(&find);
         for device in ["862991443753386", "862991440000003"] {
             assert!(
-                list.contains(id(device)) && !list.names(id(device)),
+                list.contains(id(device)) && !list.lists_singly(id(device)),
                 "{device}"
             );
             assert_eq!(list.group_of(id(device)), Some("pilot"));
         }
-        assert!(list.names(id("sensor-7")) && list.group_of(id("sensor-7")).is_none());
+        assert!(list.lists_singly(id("sensor-7")) && list.group_of(id("sensor-7")).is_none());
         assert!(!list.contains(id("862991443753387")));
         let groups: Vec<_> = list.groups().collect();
         assert_eq!(groups, [("lost", 0), ("pilot", 2), ("lost", 0)]);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_names_groups_by_their_rules() {
+    fn a_wrong_group_reference_is_refused() {
         for (entry, why) in [
             ("@", "is no group"),
             ("@a b", "`@a b` is no group"),

@@ -31,7 +31,7 @@ const LONGEST_TEXT: usize = 256;
 const LONGEST_RAW: usize = 32;
 
 /// Texts that modules send if they could not determine their id.
-const NOBODY: [&str; 6] = ["nil", "null", "none", "undefined", "unknown", "false"];
+const NO_IDS: [&str; 6] = ["nil", "null", "none", "undefined", "unknown", "false"];
 
 impl DeviceId {
     /// Parses an id from any source, like [`DeviceId::read`] but without the text.
@@ -53,8 +53,8 @@ impl DeviceId {
         if text.len() > LONGEST_TEXT {
             return None;
         }
-        let text = bare(text);
-        if DeviceId::is_nobody(text) {
+        let text = trim_quotes(text);
+        if DeviceId::means_no_id(text) {
             return None;
         }
         if let Some(imei) = imei(text) {
@@ -103,7 +103,7 @@ impl DeviceId {
 
     /// Returns the beginning of an id, as a person writes it, without the characters that [`DeviceId::read`] removes.
     pub fn prefix(text: &str) -> String {
-        let text = bare(text);
+        let text = trim_quotes(text);
         let is_part = |c: char| c.is_ascii_hexdigit() || is_separator(c);
         // A `-` may be part of an id, but not between pairs of digits.
         let mut groups = text.split('-').rev().skip(1);
@@ -115,8 +115,8 @@ impl DeviceId {
     }
 
     /// Whether the text means "no id". Otherwise all modules without an id would be one device.
-    pub fn is_nobody(text: &str) -> bool {
-        let text = bare(text);
+    pub fn means_no_id(text: &str) -> bool {
+        let text = trim_quotes(text);
         let mut rest = text.chars().filter(|c| !is_separator(*c)).peekable();
         let first = rest.peek().copied();
         let mut is_same = |letter: char| rest.all(|c| c.eq_ignore_ascii_case(&letter));
@@ -124,7 +124,7 @@ impl DeviceId {
             None => true,
             Some('0') => is_same('0'),
             Some('f' | 'F') if text.len() >= 12 => is_same('f'),
-            Some(_) => NOBODY.iter().any(|word| word.eq_ignore_ascii_case(text)),
+            Some(_) => NO_IDS.iter().any(|word| word.eq_ignore_ascii_case(text)),
         }
     }
 
@@ -148,7 +148,7 @@ impl DeviceId {
 }
 
 /// Returns the text without surrounding white space and quotes, and without a leading `+`.
-pub(super) fn bare(text: &str) -> &str {
+pub(super) fn trim_quotes(text: &str) -> &str {
     let around = |c: char| {
         c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '“' | '”' | '‘' | '’' | '＂' | '＇')
     };

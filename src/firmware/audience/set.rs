@@ -2,22 +2,23 @@
 
 use std::sync::Arc;
 
-use super::id::{DeviceId, LONGEST_ID, bare, imei, is_separator};
+use super::id::{DeviceId, LONGEST_ID, imei, is_separator, trim_quotes};
 
 /// A set of devices: single ids, IMEI ranges and groups. A lookup is a binary search. A clone shares the entries,
 /// because each release of a project has those of the project.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceSet {
-    /// Single ids, sorted, without duplicates. Includes those inside a range, because `names` needs them.
+    /// Single ids, sorted, without duplicates. Includes those inside a range, because `lists_singly` needs them.
     pub(super) single: Arc<[DeviceId]>,
     /// Ranges with both ends inclusive; sorted, and no two overlap or touch.
     pub(super) ranges: Arc<[(u64, u64)]>,
-    /// Entries of digits with a number of digits that no IMEI has, as written, and that number; only the first [`ODD`].
-    odd: Arc<[(Box<str>, usize)]>,
+    /// Entries of digits with a number of digits that no IMEI has, as written, and that number; at most
+    /// [`MOST_SUSPICIOUS`].
+    suspicious: Arc<[(Box<str>, usize)]>,
     /// Groups referred to as `@NAME`, without duplicates.
     groups: Arc<[NamedGroup]>,
     /// A further set whose devices belong to this set, too.
-    pub(super) more: Option<Arc<DeviceSet>>,
+    pub(super) parent: Option<Arc<DeviceSet>>,
 }
 
 /// A group that a list refers to.
@@ -29,7 +30,7 @@ struct NamedGroup {
 }
 
 /// Number of entries that are kept for a warning.
-const ODD: usize = 5;
+const MOST_SUSPICIOUS: usize = 5;
 
 /// Maximum length of a group name in characters.
 const LONGEST_GROUP: usize = 64;
@@ -76,10 +77,10 @@ impl DeviceSet {
             name: group.name.clone(),
             devices: find(&group.name),
         });
-        let more = self.more.as_ref();
+        let parent = self.parent.as_ref();
         DeviceSet {
             groups: groups.collect(),
-            more: more.map(|more| Arc::new(more.with_groups(find))),
+            parent: parent.map(|parent| Arc::new(parent.with_groups(find))),
             ..self.clone()
         }
     }
@@ -103,15 +104,15 @@ impl DeviceSet {
         let mut set = Some(self);
         let sets = std::iter::from_fn(move || {
             let here = set?;
-            set = here.more.as_deref();
+            set = here.parent.as_deref();
             Some(here)
         });
         sets.flat_map(|set| set.groups.iter())
     }
 
     /// The first few entries of digits that are no IMEI because of their number of digits, each with that number.
-    pub fn odd(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.odd.iter().map(|(entry, digits)| (&**entry, *digits))
+    pub fn suspicious(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.suspicious.iter().map(|(text, n)| (&**text, *n))
     }
 
     /// Sorts the entries and merges ranges that overlap or touch.
@@ -148,14 +149,14 @@ impl DeviceSet {
         };
         is_here
             || self.groups.iter().any(|group| group.contains(device))
-            || self.more.as_ref().is_some_and(|more| more.contains(device))
+            || self.parent.iter().any(|set| set.contains(device))
     }
 
     /// Whether the device is listed as a single id, not only in a group. Such a device may have the release regardless
     /// of `percent`.
-    pub fn names(&self, device: DeviceId) -> bool {
+    pub fn lists_singly(&self, device: DeviceId) -> bool {
         self.single.binary_search(&device).is_ok()
-            || self.more.as_ref().is_some_and(|more| more.names(device))
+            || self.parent.iter().any(|set| set.lists_singly(device))
     }
 
     /// Whether both sets have the same entries because they share them.
@@ -167,7 +168,7 @@ impl DeviceSet {
             let both = one.devices.as_ref().zip(other.devices.as_ref());
             both.is_some_and(|(one, other)| one.shares_all(other))
         };
-        let is_same_rest = match (&self.more, &other.more) {
+        let has_same_parent = match (&self.parent, &other.parent) {
             (Some(one), Some(other)) => one.shares_all(other),
             (one, other) => one.is_none() && other.is_none(),
         };
@@ -179,7 +180,7 @@ impl DeviceSet {
                 .iter()
                 .zip(other.groups.iter())
                 .all(shares_group)
-            && is_same_rest
+            && has_same_parent
     }
 
     /// Returns the union of both sets. The entries of both are shared, not copied: the `deny` of a project may have a
@@ -191,12 +192,12 @@ impl DeviceSet {
         if self.is_empty() {
             return other.clone();
         }
-        let more = match &self.more {
-            Some(more) => more.union(other),
+        let parent = match &self.parent {
+            Some(parent) => parent.union(other),
             None => other.clone(),
         };
         DeviceSet {
-            more: Some(Arc::new(more)),
+            parent: Some(Arc::new(parent)),
             ..self.clone()
         }
     }
@@ -204,11 +205,11 @@ impl DeviceSet {
     /// Number of entries (single ids, and ranges after merging), including those of groups. After a
     /// [`DeviceSet::union`] an entry that is in both sets counts twice.
     pub fn len(&self) -> usize {
-        let more = self.more.as_ref().map_or(0, |more| more.len());
+        let parent = self.parent.as_ref().map_or(0, |parent| parent.len());
         let groups = self.groups.iter();
         let groups = groups.filter_map(|group| Some(group.devices.as_ref()?.len()));
         let own = self.single.len().saturating_add(self.ranges.len());
-        own.saturating_add(more).saturating_add(groups.sum())
+        own.saturating_add(parent).saturating_add(groups.sum())
     }
 
     /// Whether there is no entry, not even a group.
@@ -229,7 +230,7 @@ impl NamedGroup {
 pub(super) struct DeviceList {
     single: Vec<DeviceId>,
     ranges: Vec<(u64, u64)>,
-    odd: Vec<(Box<str>, usize)>,
+    suspicious: Vec<(Box<str>, usize)>,
 }
 
 impl DeviceList {
@@ -237,10 +238,10 @@ impl DeviceList {
     pub(super) fn add(&mut self, entry: &str) -> Result<Option<DeviceId>, String> {
         let entry = entry.trim();
         let read = one_entry(entry)?;
-        if let Some(digits) = odd_digits(entry, &read)
-            && self.odd.len() < ODD
+        if let Some(digits) = suspicious_digits(entry, &read)
+            && self.suspicious.len() < MOST_SUSPICIOUS
         {
-            self.odd.push((entry.into(), digits));
+            self.suspicious.push((entry.into(), digits));
         }
         Ok(match read {
             IdEntry::Single(id) => {
@@ -256,7 +257,7 @@ impl DeviceList {
 
     pub(super) fn into_set(self) -> DeviceSet {
         DeviceSet {
-            odd: self.odd.into(),
+            suspicious: self.suspicious.into(),
             ..DeviceSet::of(self.single, self.ranges)
         }
     }
@@ -290,12 +291,12 @@ fn one_entry(entry: &str) -> Result<IdEntry, String> {
 
 /// The number of digits of an entry of digits, if that number shows a mistake. An IMEI has 15 digits, or 16 with the
 /// software version; 12 digits are a MAC.
-fn odd_digits(text: &str, entry: &IdEntry) -> Option<usize> {
+fn suspicious_digits(text: &str, entry: &IdEntry) -> Option<usize> {
     let text = match entry {
         IdEntry::Single(_) => text,
         IdEntry::Range(..) => text.split('-').next()?,
     };
-    let mut rest = bare(text).chars().filter(|c| !is_separator(*c));
+    let mut rest = trim_quotes(text).chars().filter(|c| !is_separator(*c));
     let digits = rest.try_fold(0_usize, |digits, c| {
         c.is_ascii_digit().then(|| digits.saturating_add(1))
     })?;

@@ -12,7 +12,7 @@ fn id(text: &str) -> DeviceId {
 }
 
 #[test]
-fn ids_are_told_apart_by_their_shape() {
+fn ids_are_classified_by_their_shape() {
     for (text, expected) in [
         ("862991443753386", DeviceId::Imei(862_991_443_753_386)),
         ("86299144375338", DeviceId::Imei(86_299_144_375_338)),
@@ -34,7 +34,7 @@ fn ids_are_told_apart_by_their_shape() {
 
 // Cases 15, 16.
 #[test]
-fn what_surrounds_and_separates_an_id_is_no_part_of_it() {
+fn surrounding_and_separating_characters_are_no_part_of_an_id() {
     for (text, expected, shown) in [
         ("a1:b2:c3:d4:e5:f6", "a1b2c3d4e5f6", "a1b2c3d4e5f6"),
         ("A1-B2-C3-D4-E5-F6", "a1b2c3d4e5f6", "a1b2c3d4e5f6"),
@@ -71,7 +71,7 @@ fn what_surrounds_and_separates_an_id_is_no_part_of_it() {
 }
 
 #[test]
-fn the_beginning_of_an_id_is_written_in_any_way_too() {
+fn the_beginning_of_an_id_may_be_written_in_any_form() {
     for (text, prefix) in [
         ("a1:b2:c", "a1b2c"),
         ("A1-B2-", "A1B2"),
@@ -88,7 +88,7 @@ fn the_beginning_of_an_id_is_written_in_any_way_too() {
 
 // Case 17.
 #[test]
-fn what_stands_for_none_is_no_id() {
+fn a_text_that_means_none_is_no_id() {
     for text in [
         "nil",
         "NIL",
@@ -110,10 +110,10 @@ fn what_stands_for_none_is_no_id() {
         "",
     ] {
         assert_eq!(DeviceId::read(text), None, "{text}");
-        assert!(DeviceId::is_nobody(text), "{text}");
+        assert!(DeviceId::means_no_id(text), "{text}");
     }
     for text in ["862991443753386", "f", "nil-1", "../x"] {
-        assert!(!DeviceId::is_nobody(text), "{text}");
+        assert!(!DeviceId::means_no_id(text), "{text}");
     }
 }
 
@@ -131,19 +131,19 @@ fn an_id_of_raw_bytes_is_the_one_that_libfota2_sends() {
 
 // Case 18.
 #[test]
-fn an_entry_of_digits_that_is_no_imei_is_remembered() {
-    let odd = |entries: &[&str]| -> Vec<(String, usize)> {
+fn an_entry_of_digits_that_is_no_imei_is_suspicious() {
+    let suspicious = |entries: &[&str]| -> Vec<(String, usize)> {
         let set = set(entries);
-        set.odd()
+        set.suspicious()
             .map(|(entry, digits)| (entry.to_owned(), digits))
             .collect()
     };
     assert_eq!(
-        odd(&["86299144375338"]),
+        suspicious(&["86299144375338"]),
         [("86299144375338".to_owned(), 14)]
     );
-    assert_eq!(odd(&["86299144000000-86299144999999"])[0].1, 14);
-    assert_eq!(odd(&["8629914437533"])[0].1, 13);
+    assert_eq!(suspicious(&["86299144000000-86299144999999"])[0].1, 14);
+    assert_eq!(suspicious(&["8629914437533"])[0].1, 13);
     let good = [
         "862991443753386",
         "8629914437533861",
@@ -151,11 +151,11 @@ fn an_entry_of_digits_that_is_no_imei_is_remembered() {
         "sn-42",
         "A1B2C3D4E5F6AB",
     ];
-    assert_eq!(odd(&good), []);
+    assert_eq!(suspicious(&good), []);
 }
 
 #[test]
-fn what_is_no_id_is_refused() {
+fn a_text_that_is_no_id_is_refused() {
     for text in [
         "",
         " ",
@@ -208,10 +208,10 @@ fn a_set_holds_its_single_ids_and_its_ranges() {
 }
 
 #[test]
-fn only_a_single_entry_names_a_device() {
+fn only_a_single_entry_lists_a_device_singly() {
     let set = set(&["862991440000000-862991449999999", "862991440000007"]);
-    assert!(set.names(id("862991440000007")));
-    assert!(!set.names(id("862991440000008")));
+    assert!(set.lists_singly(id("862991440000007")));
+    assert!(!set.lists_singly(id("862991440000008")));
     assert!(set.contains(id("862991440000008")));
 }
 
@@ -264,10 +264,14 @@ fn a_union_has_the_devices_of_both() {
     for text in ["862991440000000", "862991440000019", "sn1", "sn2"] {
         assert!(both.contains(id(text)), "{text}");
     }
-    assert!(both.names(id("sn2")) && !both.names(id("862991440000019")));
+    assert!(both.lists_singly(id("sn2")) && !both.lists_singly(id("862991440000019")));
     assert!(!both.contains(id("862991440000020")) && !both.contains(id("sn3")));
     let three = both.union(&set(&["sn3"]));
-    assert!(three.names(id("sn1")) && three.names(id("sn2")) && three.names(id("sn3")));
+    assert!(
+        three.lists_singly(id("sn1"))
+            && three.lists_singly(id("sn2"))
+            && three.lists_singly(id("sn3"))
+    );
     assert_eq!(one.union(&DeviceSet::default()), one);
     assert_eq!(DeviceSet::default().union(&one), one);
 }
@@ -280,8 +284,8 @@ fn a_union_shares_the_entries_of_both() {
     );
     let both = one.union(&two);
     assert!(Arc::ptr_eq(&both.single, &one.single));
-    let more = both.more.as_ref().unwrap();
-    assert!(Arc::ptr_eq(&more.single, &two.single) && Arc::ptr_eq(&more.ranges, &two.ranges));
+    let parent = both.parent.as_ref().unwrap();
+    assert!(Arc::ptr_eq(&parent.single, &two.single) && Arc::ptr_eq(&parent.ranges, &two.ranges));
 }
 
 #[test]
@@ -324,7 +328,7 @@ proptest! {
     }
 
     #[test]
-    fn a_set_holds_what_a_list_would(
+    fn a_set_contains_what_a_list_would_contain(
         ranges in prop::collection::vec((0u64..200, 0u64..20), 0..20),
         probe in 0u64..240,
     ) {
@@ -341,7 +345,7 @@ proptest! {
     }
 
     #[test]
-    fn whoever_is_in_ten_percent_is_in_twenty(imei in 0u64..1_000_000_000_000_000) {
+    fn a_smaller_cohort_is_part_of_a_larger_one(imei in 0u64..1_000_000_000_000_000) {
         let version = Version::parse("1.0").unwrap();
         prop_assert!(cohort("P", version, DeviceId::Imei(imei)) < 10_000);
     }

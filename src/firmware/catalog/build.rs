@@ -118,7 +118,7 @@ impl PlacedFile {
             return Err(refused(text.to_owned()));
         }
         let kind = file.inspected.kind;
-        if let Some(text) = kind.contradicts(path.platform) {
+        if let Some(text) = kind.platform_conflict(path.platform) {
             return Err(refused(text));
         }
         Ok(PlacedFile {
@@ -166,7 +166,7 @@ fn release(
             });
         }
     }
-    let mut packages = without_rivals(packages, quarantined);
+    let mut packages = quarantine_conflicts(packages, quarantined);
     if packages.is_empty() {
         return None;
     }
@@ -183,18 +183,18 @@ fn release(
 
 /// Quarantines files for the same platform and base core that have different bytes, because it is unknown which of them
 /// is meant. Of files with the same bytes, keeps the first by path.
-fn without_rivals(packages: Vec<Package>, quarantined: &mut Vec<Remark>) -> Vec<Package> {
+fn quarantine_conflicts(packages: Vec<Package>, quarantined: &mut Vec<Remark>) -> Vec<Package> {
     let mut by_claim: BTreeMap<_, Vec<Package>> = BTreeMap::new();
     for package in packages {
         by_claim.entry(package.claim()).or_default().push(package);
     }
-    let mut left = Vec::new();
+    let mut kept = Vec::new();
     for mut rivals in by_claim.into_values() {
         rivals.sort_by(|a, b| a.path.cmp(&b.path));
         let mut contents = rivals.iter().map(|rival| rival.content);
         let first = contents.next();
         if contents.all(|content| Some(content) == first) {
-            left.extend(rivals.into_iter().take(1));
+            kept.extend(rivals.into_iter().take(1));
             continue;
         }
         for package in &rivals {
@@ -210,7 +210,7 @@ fn without_rivals(packages: Vec<Package>, quarantined: &mut Vec<Remark>) -> Vec<
             ));
         }
     }
-    left
+    kept
 }
 
 /// Rules files by their owner.

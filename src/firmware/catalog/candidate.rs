@@ -62,10 +62,10 @@ pub fn candidate_path(path: &str) -> Result<FirmwarePath<'_>, String> {
 impl Catalog {
     /// Fails with a sentence if the file would be quarantined, or would cause another file to be quarantined. `rules`
     /// are the rules in force for the release.
-    pub fn may_come(&self, candidate: Candidate<'_>, rules: &Rules) -> Result<(), String> {
+    pub fn check_candidate(&self, candidate: Candidate<'_>, rules: &Rules) -> Result<(), String> {
         let place = candidate_path(candidate.path)?;
         let kind = candidate.kind;
-        if let Some(sentence) = kind.contradicts(place.platform) {
+        if let Some(sentence) = kind.platform_conflict(place.platform) {
             return Err(sentence);
         }
         let base = kind.base_core(place.base_core, rules);
@@ -100,7 +100,7 @@ impl Catalog {
 
     /// Returns a catalogue of the file's project as it would be with the file, of `size` bytes, to decide which devices
     /// would get it. `rules` are the rules in force for the release.
-    pub fn with(
+    pub fn with_candidate(
         &self,
         candidate: Candidate<'_>,
         size: u64,
@@ -201,23 +201,23 @@ impl Catalog {
     }
 
     /// Describes what looks like a mistake in a file that is accepted nevertheless.
-    pub fn doubts(&self, candidate: Candidate<'_>) -> Vec<String> {
-        let mut doubts = Vec::new();
+    pub fn warnings_about(&self, candidate: Candidate<'_>) -> Vec<String> {
+        let mut warnings = Vec::new();
         let Ok(place) = candidate_path(candidate.path) else {
-            return doubts;
+            return warnings;
         };
-        doubts.extend(candidate.kind.lacks_header(place.platform));
+        warnings.extend(candidate.kind.missing_header(place.platform));
         let newest = self.project(place.project).and_then(|p| p.releases.first());
         let first = Marker::first_field(place.marker);
         let is_above =
             |newest: &&Release| standing(newest.version, place.version, first) == Standing::Older;
         if let Some(newest) = newest.filter(is_above) {
-            doubts.push(format!(
+            warnings.push(format!(
                 "version {} is there already and is higher: modules that have it will not take this one",
                 newest.version_text
             ));
         }
-        doubts
+        warnings
     }
 }
 
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn only_firmware_with_a_place_may_come() {
+    fn only_firmware_with_a_valid_path_is_accepted() {
         for (path, part) in [
             ("P/2.0.1/u.soc", "factory file"),
             ("P/2.0.1/release.json", "no firmware by its name"),
@@ -286,22 +286,27 @@ mod tests {
     }
 
     #[test]
-    fn a_rival_is_refused_and_a_twin_is_not() {
+    fn a_conflicting_file_is_refused_and_an_identical_one_is_not() {
         let catalog = catalog(&[("P/2.0.1/u.bin", 1)]);
         let rules = Rules::default();
         let sentence = catalog
-            .may_come(generic("P/2.0.1/v.bin", 2), &rules)
+            .check_candidate(generic("P/2.0.1/v.bin", 2), &rules)
             .unwrap_err();
         assert!(sentence.contains("P/2.0.1/u.bin"), "{sentence}");
         let beside = generic("P_2.0.1/v.bin", 2);
-        assert!(catalog.may_come(beside, &rules).is_err());
+        assert!(catalog.check_candidate(beside, &rules).is_err());
         for good in [
             generic("P/2.0.1/v.bin", 1),
             generic("P/2.0.1/from-2008/v.bin", 2),
             generic("P/2.0.2/v.bin", 2),
             generic("P/2.0.1/P_2.0.1_LuatOS-SoC_EC618.bin", 2),
         ] {
-            assert_eq!(catalog.may_come(good, &rules), Ok(()), "{}", good.path);
+            assert_eq!(
+                catalog.check_candidate(good, &rules),
+                Ok(()),
+                "{}",
+                good.path
+            );
         }
     }
 
@@ -314,33 +319,49 @@ mod tests {
         };
         let catalog = Catalog::default();
         let rules = Rules::default();
-        assert!(catalog.may_come(delta("P/2012.1.4/u.bin"), &rules).is_err());
         assert!(
             catalog
-                .may_come(delta("P/2012.1.4/from-2008/u.bin"), &rules)
+                .check_candidate(delta("P/2012.1.4/u.bin"), &rules)
+                .is_err()
+        );
+        assert!(
+            catalog
+                .check_candidate(delta("P/2012.1.4/from-2008/u.bin"), &rules)
                 .is_ok()
         );
         let named = Rules::parse(br#"{"base_core": 2008}"#).unwrap();
-        assert!(catalog.may_come(delta("P/2012.1.4/u.bin"), &named).is_ok());
+        assert!(
+            catalog
+                .check_candidate(delta("P/2012.1.4/u.bin"), &named)
+                .is_ok()
+        );
     }
 
     #[test]
-    fn an_older_version_than_what_is_there_is_doubted() {
+    fn an_older_version_than_the_newest_causes_a_warning() {
         let catalog = catalog(&[("P/2.0.1/u.bin", 1)]);
-        assert_eq!(catalog.doubts(generic("P/2.0.0/u.bin", 2)).len(), 1);
-        assert!(catalog.doubts(generic("P/2.0.2/u.bin", 2)).is_empty());
+        assert_eq!(catalog.warnings_about(generic("P/2.0.0/u.bin", 2)).len(), 1);
+        assert!(
+            catalog
+                .warnings_about(generic("P/2.0.2/u.bin", 2))
+                .is_empty()
+        );
         // The file lacks the header of its platform. Its script is newer than 2.0.1, or older.
         let ec = generic("P_2012.3.4_LuatOS-SoC_EC618.bin", 2);
-        assert_eq!(catalog.doubts(ec).len(), 1);
+        assert_eq!(catalog.warnings_about(ec).len(), 1);
         let ec = generic("P_2012.1.4_LuatOS-SoC_EC618.bin", 2);
-        assert_eq!(catalog.doubts(ec).len(), 2);
+        assert_eq!(catalog.warnings_about(ec).len(), 2);
     }
 
     // Case 41.
     #[test]
-    fn a_plain_version_beside_core_forms_is_doubted_only_if_its_script_is_older() {
+    fn a_plain_version_beside_core_forms_causes_a_warning_only_if_its_script_is_older() {
         let catalog = catalog(&[("P/2012.001.002/u.bin", 1)]);
-        assert!(catalog.doubts(generic("P/1.0.9/u.bin", 2)).is_empty());
-        assert_eq!(catalog.doubts(generic("P/1.0.1/u.bin", 2)).len(), 1);
+        assert!(
+            catalog
+                .warnings_about(generic("P/1.0.9/u.bin", 2))
+                .is_empty()
+        );
+        assert_eq!(catalog.warnings_about(generic("P/1.0.1/u.bin", 2)).len(), 1);
     }
 }

@@ -269,7 +269,7 @@ impl Catalog {
     }
 
     /// The project that has this `project_key` in its rules or in those of a release.
-    pub fn with_key(&self, key: &str) -> KeyOwner<'_> {
+    pub fn key_owner(&self, key: &str) -> KeyOwner<'_> {
         match self.by_key.get(key) {
             None => KeyOwner::None,
             Some(None) => KeyOwner::Several,
@@ -321,7 +321,7 @@ impl Catalog {
     }
 
     /// The content of the file at this path (with `/` as separator), if the rules of its release say `direct`.
-    pub fn direct(&self, path: &str) -> Option<ContentId> {
+    pub fn direct_content(&self, path: &str) -> Option<ContentId> {
         let release = self.release_at(&name::firmware_path(path).ok()?)?;
         let package = release.packages.iter().find(|p| &*p.path == path)?;
         let is_direct = release.rules.direct == Some(true) && release.held_back.is_none();
@@ -329,13 +329,13 @@ impl Catalog {
     }
 
     /// Whether files of this project are not read yet. The project need not be in the catalogue.
-    pub fn waits_for(&self, project: &str) -> bool {
-        any_of(project, &self.waiting, |path| path)
+    pub fn has_waiting(&self, project: &str) -> bool {
+        has_path_of(project, &self.waiting, |path| path)
     }
 
     /// Whether files of this project are quarantined. The project need not be in the catalogue.
-    pub fn quarantines(&self, project: &str) -> bool {
-        any_of(project, &self.quarantined, |remark| &remark.path)
+    pub fn has_quarantined(&self, project: &str) -> bool {
+        has_path_of(project, &self.quarantined, |remark| &remark.path)
     }
 
     /// Whether the contents of the firmware folder are unknown, because it cannot be read or its medium is missing.
@@ -344,11 +344,11 @@ impl Catalog {
     }
 
     /// Whether files of this project may be in a folder that cannot be read. The project need not be in the catalogue.
-    pub fn cannot_read(&self, project: &str) -> bool {
+    pub fn has_unread(&self, project: &str) -> bool {
         let is_its = |folder: &String| folder == project;
         self.is_unread()
             || self.unread.iter().any(is_its)
-            || any_of(project, &self.unread, |folder| folder)
+            || has_path_of(project, &self.unread, |folder| folder)
     }
 
     /// Number of releases of all projects.
@@ -359,7 +359,7 @@ impl Catalog {
 
 /// Whether one of these sorted paths belongs to the project. Its folder is `PROJECT/`, and its files outside that
 /// folder begin with `PROJECT_`.
-fn any_of<T>(project: &str, sorted: &[T], path: impl Fn(&T) -> &str) -> bool {
+fn has_path_of<T>(project: &str, sorted: &[T], path: impl Fn(&T) -> &str) -> bool {
     let start = sorted.partition_point(|item| path(item) < project);
     let from_here = sorted.iter().skip(start);
     from_here

@@ -48,8 +48,8 @@ pub(super) fn about_rules(found: &[ScannedRules], warnings: &mut Vec<Remark>) {
     for ScannedRules { path, rules, .. } in found {
         let Some(rules) = rules else { continue };
         for (name, list) in [("allow", &rules.allow), ("deny", &rules.deny)] {
-            for (entry, digits) in list.iter().flat_map(DeviceSet::odd) {
-                warnings.push(odd_entry(path, &format!("`{entry}` in {name}"), digits));
+            for (entry, digits) in list.iter().flat_map(DeviceSet::suspicious) {
+                warnings.push(about_entry(path, &format!("`{entry}` in {name}"), digits));
             }
         }
     }
@@ -58,13 +58,13 @@ pub(super) fn about_rules(found: &[ScannedRules], warnings: &mut Vec<Remark>) {
 /// Warns of entries of groups that no device can match.
 pub(super) fn about_groups(found: &[ScannedGroup], warnings: &mut Vec<Remark>) {
     for ScannedGroup { path, group } in found {
-        let devices = group.iter().flat_map(|group| group.devices.odd());
-        let odd = devices.map(|(entry, digits)| odd_entry(path, &format!("`{entry}`"), digits));
-        warnings.extend(odd);
+        let devices = group.iter().flat_map(|group| group.devices.suspicious());
+        let all = devices.map(|(entry, digits)| about_entry(path, &format!("`{entry}`"), digits));
+        warnings.extend(all);
     }
 }
 
-fn odd_entry(path: &str, entry: &str, digits: usize) -> Remark {
+fn about_entry(path: &str, entry: &str, digits: usize) -> Remark {
     let text =
         format!("{entry} has {digits} digits: an IMEI has 15, so one has been lost or added");
     Remark::new(path, text)
@@ -73,16 +73,16 @@ fn odd_entry(path: &str, entry: &str, digits: usize) -> Remark {
 /// Warns of folders and files whose names are decomposed Unicode, such as `é` as `e` and an accent, as macOS writes it.
 /// Modules and other computers encode the same name in other bytes.
 pub(super) fn about_unicode<'p>(paths: impl Iterator<Item = &'p str>, warnings: &mut Vec<Remark>) {
-    let mut odd = BTreeSet::new();
+    let mut decomposed = BTreeSet::new();
     for path in paths.filter(|path| !path.is_ascii()) {
         let Some(at) = path.find(is_combining) else {
             continue;
         };
         let end = path.get(at..).and_then(|rest| rest.find('/'));
         let end = end.map_or(path.len(), |end| at.saturating_add(end));
-        odd.extend(path.get(..end));
+        decomposed.extend(path.get(..end));
     }
-    warnings.extend(odd.into_iter().map(|path| {
+    warnings.extend(decomposed.into_iter().map(|path| {
         Remark::new(
             path,
             "its name is decomposed Unicode, as macOS writes it: no module asks for a project of this name. \
@@ -125,7 +125,7 @@ pub(super) fn about_packages(project: &Project, luatos: bool, warnings: &mut Vec
         let platform = package.platform.as_deref();
         let family = platform.and_then(ChipFamily::of_platform);
         let mut warn = |text: String| warnings.push(Remark::new(&*package.path, text));
-        if let Some(text) = package.kind.lacks_header(platform) {
+        if let Some(text) = package.kind.missing_header(platform) {
             warn(text);
         }
         if family == Some(ChipFamily::Rda8955) && size > MOST_ON_2G {

@@ -130,7 +130,7 @@ impl MarkerPosition {
 
 impl SentName<'_> {
     /// Makes the whole name the project, although a part of it looks like a marker.
-    pub fn forget_marker(&mut self) {
+    pub fn treat_as_project(&mut self) {
         self.marker = None;
     }
 

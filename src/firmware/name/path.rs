@@ -56,11 +56,11 @@ pub fn firmware_path(path: &str) -> Result<FirmwarePath<'_>, String> {
         project, base_core, ..
     } = folders?;
     let release = match (in_folder, luatools) {
-        (None, None) => return Err(without_version(project, base_core, file)),
+        (None, None) => return Err(missing_version(project, base_core, file)),
         (Some(release), None) => release,
         (in_folder, Some(luatools)) => {
             if let Some(project) = project {
-                same_project(project, luatools)?;
+                check_same_project(project, luatools)?;
             }
             let release = in_folder.unwrap_or(luatools.release);
             if release.version != luatools.release.version {
@@ -84,7 +84,7 @@ pub fn firmware_path(path: &str) -> Result<FirmwarePath<'_>, String> {
 }
 
 /// Returns the sentence about a file if neither its folders nor its name contain the version.
-fn without_version(project: Option<&str>, base_core: Option<u32>, file: &str) -> String {
+fn missing_version(project: Option<&str>, base_core: Option<u32>, file: &str) -> String {
     match (project, base_core) {
         (None, _) => {
             "at the top of the firmware folder a file must have the name that Luatools gave it, such \
@@ -162,7 +162,7 @@ fn read_folders<'a>(folders: &[&'a str]) -> Result<Folders<'a>, String> {
     };
     let in_name = project_and_version(first);
     let project = in_name.map_or(first, |release| release.project);
-    usable_project(project)?;
+    check_project_name(project)?;
     let (release, inner) = match (in_name, inner) {
         (None, &[text, ref rest @ ..])
             if rest.len() == 1 || (rest.is_empty() && !looks_like_from(text)) =>
@@ -292,7 +292,7 @@ fn luatools_name<'a>(
             ));
         }
     };
-    usable_project(release.project)?;
+    check_project_name(release.project)?;
     // The core in the name is that of the new firmware; the name does not say which cores the package fits.
     match (platform(right), core_and_platform(right, found.marker).1) {
         (Ok(_), Some(platform)) => Ok(Some(LuatoolsName {
@@ -340,7 +340,7 @@ fn platform(input: &str) -> IResult<&str, &str> {
     terminated(take_while1(letter), eof).parse(input)
 }
 
-fn same_project(project: &str, luatools: LuatoolsName<'_>) -> Result<(), String> {
+fn check_same_project(project: &str, luatools: LuatoolsName<'_>) -> Result<(), String> {
     if project == luatools.release.project {
         return Ok(());
     }
@@ -369,7 +369,7 @@ fn parts(path: &str) -> Result<Vec<&str>, String> {
 }
 
 /// Fails with a sentence if no module can ask for a project of this name.
-fn usable_project(project: &str) -> Result<(), String> {
+fn check_project_name(project: &str) -> Result<(), String> {
     if project.trim().is_empty() {
         Err("the project's name is missing: it should look like `PROJECT_2.0.1`".to_owned())
     } else if project.contains(',') {

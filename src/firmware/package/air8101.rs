@@ -1,6 +1,6 @@
 //! Script package of Air8101 (`TAUL`; docs/protocol.md 9f). The full package is an [`image`](super::image).
 
-use super::{FormatCheck, PackageKind, check_length, header, nothing_behind, split, u32_at};
+use super::{FormatCheck, PackageKind, check_length, header, missing_data, split, u32_at};
 
 /// Byte of erased flash. A script package begins with these bytes.
 pub(super) const BLANK: u8 = 0xff;
@@ -55,7 +55,7 @@ impl ScriptCheck {
             seen: 0,
             is_luadb: true,
         };
-        script.follow(head);
+        script.update(head);
         script
     }
 
@@ -73,7 +73,7 @@ impl ScriptCheck {
 }
 
 impl FormatCheck for ScriptCheck {
-    fn follow(&mut self, bytes: &[u8]) {
+    fn update(&mut self, bytes: &[u8]) {
         let (first, mut rest) = split(bytes, HEADER - self.header.len());
         self.header.extend_from_slice(first);
         while !rest.is_empty() {
@@ -88,8 +88,8 @@ impl FormatCheck for ScriptCheck {
 
     fn finish(self: Box<Self>, size: u64, whole: bool) -> Result<PackageKind, String> {
         let (blanks, rest) = split(&self.header, BLANKS);
-        let begins_so = MAGIC.starts_with(rest.get(..MAGIC.len()).unwrap_or(rest));
-        if !blanks.iter().all(|byte| *byte == BLANK) || !begins_so {
+        let has_magic = MAGIC.starts_with(rest.get(..MAGIC.len()).unwrap_or(rest));
+        if !blanks.iter().all(|byte| *byte == BLANK) || !has_magic {
             return Ok(PackageKind::Generic);
         }
         let header = match header(SCRIPT, HEADER, &self.header) {
@@ -100,7 +100,7 @@ impl FormatCheck for ScriptCheck {
         let length = u32_at(header, HEADER - 4);
         check_length(SCRIPT, HEADER as u64 + u64::from(length), size, false)?;
         if length == 0 {
-            return Err(nothing_behind(SCRIPT));
+            return Err(missing_data(SCRIPT));
         }
         if let Some(at) = self.damaged {
             return Err(format!(

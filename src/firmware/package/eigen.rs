@@ -8,7 +8,7 @@
 use md5::{Digest, Md5};
 
 use super::{
-    FormatCheck, PackageKind, check_length, crc32, damaged_header, header, nothing_behind, split,
+    FormatCheck, PackageKind, check_length, crc32, damaged_header, header, missing_data, split,
     u32_at,
 };
 
@@ -25,7 +25,7 @@ const SECTOR_HEADER: usize = 36;
 
 /// Modules that a container is for. The headers differ only in the magic number.
 struct ContainerKind {
-    what: &'static str,
+    label: &'static str,
     magic: [u8; 4],
     /// Whether the sectors have the same magic number. Otherwise their layout is unknown.
     has_sectors: bool,
@@ -35,20 +35,20 @@ struct ContainerKind {
 
 static KINDS: [ContainerKind; 3] = [
     ContainerKind {
-        what: "EC7xx package",
+        label: "EC7xx package",
         magic: [0x18, 0x72, 0xc3, 0xea],
         has_sectors: true,
         kind: |delta| PackageKind::Ec7xx { delta },
     },
     ContainerKind {
-        what: "EC618 package",
+        label: "EC618 package",
         magic: [0x16, 0x8c, 0xf1, 0xea],
         has_sectors: true,
         kind: |delta| PackageKind::Ec618 { delta },
     },
     // LuatOS on RDA8910. The packages of LuatOS-Air have another layout.
     ContainerKind {
-        what: "RDA8910 package",
+        label: "RDA8910 package",
         magic: [0xda, 0x18, 0x88, 0x00],
         has_sectors: false,
         kind: |core| PackageKind::Rda8910 { core },
@@ -57,7 +57,7 @@ static KINDS: [ContainerKind; 3] = [
 
 /// The magic number is not public. A header whose CRC matches is sufficient.
 static AIR1601: ContainerKind = ContainerKind {
-    what: "Air1601 package",
+    label: "Air1601 package",
     magic: [0; 4],
     has_sectors: false,
     kind: |core| PackageKind::Air1601 { core },
@@ -91,8 +91,8 @@ impl ContainerCheck {
     }
 
     fn new(kind: &'static ContainerKind, head: &[u8]) -> ContainerCheck {
-        let header = header(kind.what, HEADER, head).and_then(|header| {
-            let damaged = || damaged_header(kind.what);
+        let header = header(kind.label, HEADER, head).and_then(|header| {
+            let damaged = || damaged_header(kind.label);
             is_signed(header).then_some(header).ok_or_else(damaged)
         });
         let fields = header.as_ref().map_or(&[][..], |header| header);
@@ -104,41 +104,41 @@ impl ContainerCheck {
             header: header.map(drop),
         };
         let (_, body) = split(head, HEADER);
-        check.follow(body);
+        check.update(body);
         check
     }
 }
 
 impl FormatCheck for ContainerCheck {
-    fn follow(&mut self, bytes: &[u8]) {
+    fn update(&mut self, bytes: &[u8]) {
         let (common, rest) = self.common.take(bytes);
         if let Some(sectors) = &mut self.sectors {
-            sectors.follow(common);
+            sectors.update(common);
         }
         // Bytes after both parts make the file too long, which `finish` reports.
         self.sdk.take(rest);
     }
 
     fn finish(self: Box<Self>, size: u64, whole: bool) -> Result<PackageKind, String> {
-        let ContainerKind { what, kind, .. } = self.kind;
+        let ContainerKind { label, kind, .. } = self.kind;
         self.header?;
         let (common, sdk) = (self.common.length, self.sdk.length);
         let data = u64::from(common) + u64::from(sdk);
-        check_length(what, HEADER as u64 + data, size, false)?;
+        check_length(label, HEADER as u64 + data, size, false)?;
         if data == 0 {
-            return Err(nothing_behind(what));
+            return Err(missing_data(label));
         }
         for (part, data) in [(self.common, "script"), (self.sdk, "core")] {
             if whole && !part.intact() {
                 return Err(format!(
-                    "the {data} data in this {what} are damaged (their MD5 does not match the \
+                    "the {data} data in this {label} are damaged (their MD5 does not match the \
                      header's): copy the file again"
                 ));
             }
         }
         if whole && self.sectors.is_some_and(|sectors| !sectors.end_here()) {
             return Err(format!(
-                "the lengths of the sectors in this {what} do not add up to the {common} bytes of script data \
+                "the lengths of the sectors in this {label} do not add up to the {common} bytes of script data \
                  that its header says: export it again"
             ));
         }
@@ -209,7 +209,7 @@ impl Sectors {
     }
 
     /// Adds the next bytes of the common data.
-    fn follow(&mut self, mut bytes: &[u8]) {
+    fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && self.is_known {
             if self.left > 0 {
                 let (data, rest) = split(bytes, self.left);

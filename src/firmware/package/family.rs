@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sold_with_two_chips_has_no_family() {
+    fn a_platform_that_was_sold_with_two_chips_has_no_family() {
         for platform in [
             "Air780E", "Air780EG", "Air780EX", "Air780EQ", "Air700E", "Air600E", "Air10", "",
             "EC6", "水表", "Air780", "AirXXX",

@@ -4,13 +4,13 @@
 use crc32fast::Hasher;
 
 use super::{
-    FormatCheck, PackageKind, check_length, crc32, damaged_header, header, nothing_behind, split,
+    FormatCheck, PackageKind, check_length, crc32, damaged_header, header, missing_data, split,
     u32_at,
 };
 
 /// Positions of the fields in a header, in bytes from its beginning.
 struct ImageLayout {
-    what: &'static str,
+    label: &'static str,
     magic: [u8; 4],
     /// Size of the header in bytes.
     header: usize,
@@ -33,7 +33,7 @@ static LAYOUTS: [ImageLayout; 3] = [
     // Magic, CRC32 of the following bytes, MainVersion, AppVersion, STDVersion, DataLen, DataCRC32; always the whole
     // image. In a longer file the module itself compares the CRC of the data.
     ImageLayout {
-        what: "Air105 image",
+        label: "Air105 image",
         magic: [0xb5, 0xf0, 0xe1, 0x5a],
         header: 28,
         crc: 4,
@@ -48,7 +48,7 @@ static LAYOUTS: [ImageLayout; 3] = [
     // Air101, Air103, Air601, Air6208: magic, attributes, address, length, eleven words that only the module uses,
     // CRC32 of all preceding bytes, which modules require. A longer file may contain a signature or more images.
     ImageLayout {
-        what: "W800 image",
+        label: "W800 image",
         magic: [0x9f, 0xff, 0xff, 0xa0],
         header: 64,
         crc: 60,
@@ -63,7 +63,7 @@ static LAYOUTS: [ImageLayout; 3] = [
     // Magic, 72 bytes that only the module uses, CRC32 of the body, 8 more such bytes, length of the body, CRC32 of all
     // preceding bytes.
     ImageLayout {
-        what: "Air8101 full package",
+        label: "Air8101 full package",
         magic: *b"RBL\0",
         header: 96,
         crc: 92,
@@ -116,28 +116,28 @@ impl ImageCheck {
             left: usize::try_from(length).unwrap_or(usize::MAX),
         };
         let (_, body) = split(head, layout.header);
-        check.follow(body);
+        check.update(body);
         Some(check)
     }
 }
 
 impl ImageLayout {
     fn header(&self, head: &[u8]) -> Result<Vec<u8>, String> {
-        let header = header(self.what, self.header, head)?;
+        let header = header(self.label, self.header, head)?;
         let crc = header
             .get(self.checked.clone())
             .map(crc32)
             .unwrap_or_default();
-        let says = u32_at(header, self.crc);
-        match says == crc || (self.may_be_inverted && says == !crc) {
+        let stored = u32_at(header, self.crc);
+        match stored == crc || (self.may_be_inverted && stored == !crc) {
             true => Ok(header.to_vec()),
-            false => Err(damaged_header(self.what)),
+            false => Err(damaged_header(self.label)),
         }
     }
 }
 
 impl FormatCheck for ImageCheck {
-    fn follow(&mut self, bytes: &[u8]) {
+    fn update(&mut self, bytes: &[u8]) {
         let (body, _) = split(bytes, self.left);
         self.left -= body.len();
         self.body.update(body);
@@ -145,20 +145,20 @@ impl FormatCheck for ImageCheck {
 
     fn finish(self: Box<Self>, size: u64, whole: bool) -> Result<PackageKind, String> {
         let layout = self.layout;
-        let what = layout.what;
+        let label = layout.label;
         let header = self.header?;
         let length = u32_at(&header, layout.length);
         let expected = layout.header as u64 + u64::from(length);
-        check_length(what, expected, size, true)?;
+        check_length(label, expected, size, true)?;
         if length == 0 && !layout.may_be_empty {
-            return Err(nothing_behind(what));
+            return Err(missing_data(label));
         }
         let is_compared = whole && (size == expected || layout.checks_padded);
         if let Some(at) = layout.body_crc.filter(|_| is_compared) {
-            let (says, crc) = (u32_at(&header, at), self.body.finalize());
-            if says != crc && says != !crc {
+            let (stored, crc) = (u32_at(&header, at), self.body.finalize());
+            if stored != crc && stored != !crc {
                 return Err(format!(
-                    "the data in this {what} are damaged (their CRC does not match the header's): copy the \
+                    "the data in this {label} are damaged (their CRC does not match the header's): copy the \
                      file again"
                 ));
             }

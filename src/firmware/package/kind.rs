@@ -122,7 +122,7 @@ impl PackageKind {
 
     /// Returns the sentence about a package that no module of the platform in its name can use; `None` if some can, or
     /// if the platform's family is unknown.
-    pub fn contradicts(self, platform: Option<&str>) -> Option<String> {
+    pub fn platform_conflict(self, platform: Option<&str>) -> Option<String> {
         let platform = platform?;
         if self.fits(ChipFamily::of_platform(platform)) {
             return None;
@@ -135,7 +135,7 @@ impl PackageKind {
     }
 
     /// Returns the sentence about a file without the header of its platform's packages, if their layout is certain.
-    pub fn lacks_header(self, platform: Option<&str>) -> Option<String> {
+    pub fn missing_header(self, platform: Option<&str>) -> Option<String> {
         let platform = platform?;
         let known = matches!(
             ChipFamily::of_platform(platform)?,

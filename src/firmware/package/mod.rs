@@ -44,7 +44,7 @@ const HEAD: usize = 512;
 /// Validation of one layout. Created from the first [`HEAD`] bytes of a file, or from all bytes of a shorter one.
 trait FormatCheck: Send {
     /// Adds the bytes after the first [`HEAD`].
-    fn follow(&mut self, bytes: &[u8]);
+    fn update(&mut self, bytes: &[u8]);
 
     /// Returns the kind if the file is valid. `size` is the size of the whole file. `whole` is false if only its
     /// beginning was seen.
@@ -53,7 +53,7 @@ trait FormatCheck: Send {
 
 /// Validation of a file of which only the magic number is known.
 impl FormatCheck for PackageKind {
-    fn follow(&mut self, _: &[u8]) {}
+    fn update(&mut self, _: &[u8]) {}
 
     fn finish(self: Box<Self>, _: u64, _: bool) -> Result<PackageKind, String> {
         Ok(*self)
@@ -120,7 +120,7 @@ impl Inspector {
         self.head.extend_from_slice(first);
         if self.head.len() == HEAD {
             let check = self.check.get_or_insert_with(|| check_for(&self.head));
-            check.follow(rest);
+            check.update(rest);
         }
     }
 
@@ -177,10 +177,10 @@ pub fn crc32(bytes: &[u8]) -> u32 {
 }
 
 /// Returns the header at the beginning of a file. The error is the sentence about a file that is shorter.
-fn header<'h>(what: &str, length: usize, head: &'h [u8]) -> Result<&'h [u8], String> {
+fn header<'h>(label: &str, length: usize, head: &'h [u8]) -> Result<&'h [u8], String> {
     head.get(..length).ok_or_else(|| {
         format!(
-            "the file has {} bytes, but a whole {what} begins with a header of {length}: it was cut off, \
+            "the file has {} bytes, but a whole {label} begins with a header of {length}: it was cut off, \
              copy it again",
             head.len()
         )
@@ -188,27 +188,27 @@ fn header<'h>(what: &str, length: usize, head: &'h [u8]) -> Result<&'h [u8], Str
 }
 
 /// Returns the sentence about a header whose CRC is wrong.
-fn damaged_header(what: &str) -> String {
+fn damaged_header(label: &str) -> String {
     format!(
-        "the header of this {what} is damaged (its CRC does not match): export it again, and copy it \
+        "the header of this {label} is damaged (its CRC does not match): export it again, and copy it \
          unchanged"
     )
 }
 
 /// Compares the length in a header with the file's size. Some layouts `may_be_longer`, because they are padded or
 /// signed.
-fn check_length(what: &str, expected: u64, size: u64, may_be_longer: bool) -> Result<(), String> {
+fn check_length(label: &str, expected: u64, size: u64, may_be_longer: bool) -> Result<(), String> {
     let remedy = match size < expected {
         true => "it was cut off, copy it again",
         false if size == expected || may_be_longer => return Ok(()),
         false => "something was added to it, export it again",
     };
     Err(format!(
-        "the header of this {what} says {expected} bytes, but the file has {size}: {remedy}"
+        "the header of this {label} says {expected} bytes, but the file has {size}: {remedy}"
     ))
 }
 
 /// Returns the sentence about a header without data after it.
-fn nothing_behind(what: &str) -> String {
-    format!("this {what} is a header with nothing behind it: export it again")
+fn missing_data(label: &str) -> String {
+    format!("this {label} is a header with nothing behind it: export it again")
 }

@@ -23,7 +23,7 @@ use super::scan;
 use crate::os::fs::{Folder, Unfinished};
 
 /// Bytes left free on the file system, so that the state folder can still be written.
-const LEAVE_FREE: u64 = 1 << 20;
+const RESERVED_BYTES: u64 = 1 << 20;
 
 /// A file that is being received.
 pub struct Intake {
@@ -47,7 +47,7 @@ pub struct StoredFile {
     /// Result of the validation.
     pub inspected: Inspected,
     /// Whether the file existed before, with the same bytes.
-    pub was_there: bool,
+    pub existed: bool,
 }
 
 /// Reason why a file was not received. The sentences are for a person.
@@ -78,7 +78,7 @@ impl Intake {
         }
         let mut folder =
             Folder::open(root).map_err(|error| unwritable(&root.display().to_string(), &error))?;
-        let present = present(&folder, path, size)?;
+        let present = existing_hash(&folder, path, size)?;
         let mut missing = parts.iter();
         while let [part, ..] = missing.as_slice() {
             match folder.child(OsStr::new(part)) {
@@ -90,7 +90,7 @@ impl Intake {
         }
         let unfinished = match present {
             Some(_) => None,
-            None => Some(begin_in(&folder, path, size)?),
+            None => Some(create_unfinished(&folder, path, size)?),
         };
         Ok(Intake {
             path: path.to_owned(),
@@ -131,12 +131,12 @@ impl Intake {
         }
         let Some(unfinished) = self.unfinished else {
             if self.present != Some(inspected.content) {
-                return Err(taken(&self.path));
+                return Err(name_taken(&self.path));
             }
-            put_rules(root, &self.path, rules)?;
+            write_rules(root, &self.path, rules)?;
             return Ok(StoredFile {
                 inspected,
-                was_there: true,
+                existed: true,
             });
         };
         let candidate = Candidate {
@@ -152,13 +152,10 @@ impl Intake {
             }
         };
         catalog
-            .may_come(candidate, &in_force)
+            .check_candidate(candidate, &in_force)
             .map_err(UploadError::Wrong)?;
-        put_rules(root, &self.path, rules)?;
-        let stored = |was_there| StoredFile {
-            inspected,
-            was_there,
-        };
+        write_rules(root, &self.path, rules)?;
+        let stored = |existed| StoredFile { inspected, existed };
         let failed = |error| unwritable(&self.path, &error);
         let missing = self.missing.iter().map(String::as_str);
         let folders = NewFolders::open(self.folder, missing).map_err(|(_, error)| failed(error))?;
@@ -173,7 +170,7 @@ impl Intake {
         match finished {
             Err(error) => Err(failed(error)),
             Ok(_) if present == Some(inspected.content) => Ok(stored(true)),
-            Ok(_) => Err(taken(&self.path)),
+            Ok(_) => Err(name_taken(&self.path)),
         }
     }
 }
@@ -228,7 +225,7 @@ fn read_rules<'p>(
 
 /// Writes the rules that are uploaded with a file, unless the release has the same rules. Other rules are never
 /// replaced, because that would change a release that people see.
-fn put_rules(root: &Path, path: &str, rules: Option<&[u8]>) -> Result<(), UploadError> {
+fn write_rules(root: &Path, path: &str, rules: Option<&[u8]>) -> Result<(), UploadError> {
     let Some(rules) = rules else {
         return Ok(());
     };
@@ -267,7 +264,7 @@ fn put_rules(root: &Path, path: &str, rules: Option<&[u8]>) -> Result<(), Upload
 
 /// Returns the hash of the existing file at this path, if it has the size of the new file. Otherwise an existing file
 /// is an error.
-fn present(root: &Folder, path: &str, size: u64) -> Result<Option<ContentId>, UploadError> {
+fn existing_hash(root: &Folder, path: &str, size: u64) -> Result<Option<ContentId>, UploadError> {
     let file = match root.open_file(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -284,19 +281,19 @@ fn present(root: &Folder, path: &str, size: u64) -> Result<Option<ContentId>, Up
         }
     };
     if file.metadata().ok().map(|metadata| metadata.len()) != Some(size) {
-        return Err(taken(path));
+        return Err(name_taken(path));
     }
-    hash(root, path).map(Some).ok_or_else(|| taken(path))
+    hash(root, path).map(Some).ok_or_else(|| name_taken(path))
 }
 
-fn begin_in(folder: &Folder, path: &str, size: u64) -> Result<Unfinished, UploadError> {
+fn create_unfinished(folder: &Folder, path: &str, size: u64) -> Result<Unfinished, UploadError> {
     let unfinished = folder
         .unfinished()
         .map_err(|error| unwritable(path, &error))?;
     // A file system that does not report its free space fails when it is full.
     let free = unfinished.free_bytes().unwrap_or(u64::MAX);
-    if free < size.saturating_add(LEAVE_FREE) {
-        return Err(full(path));
+    if free < size.saturating_add(RESERVED_BYTES) {
+        return Err(no_space(path));
     }
     Ok(unfinished)
 }
@@ -315,14 +312,14 @@ fn hash(folder: &Folder, path: &str) -> Option<ContentId> {
     }
 }
 
-fn taken(path: &str) -> UploadError {
+fn name_taken(path: &str) -> UploadError {
     UploadError::NameTaken(format!(
         "{path} is there with other bytes, and no file is ever replaced: raise the version, or remove that \
          one first"
     ))
 }
 
-fn full(path: &str) -> UploadError {
+fn no_space(path: &str) -> UploadError {
     UploadError::Full(format!(
         "there is no room for {path} on the file system of the firmware folder: remove old releases"
     ))
@@ -339,7 +336,7 @@ fn no_folder(part: &str, error: &io::Error) -> UploadError {
 
 fn unwritable(path: &str, error: &io::Error) -> UploadError {
     match Errno::from_io_error(error) {
-        Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => full(path),
+        Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => no_space(path),
         _ => UploadError::Unwritable(format!(
             "{path} cannot be written ({error}): let the user that the server runs as write into the \
              firmware folder"

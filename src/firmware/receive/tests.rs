@@ -32,20 +32,20 @@ fn files(dir: &Scratch) -> Vec<String> {
 }
 
 #[test]
-fn a_file_lies_there_when_it_is_complete() {
+fn a_file_appears_when_it_is_complete() {
     let dir = Scratch::new();
     let taken = send(&dir, "P/2.0.1/from-2008/u.bin", &bytes(1)).unwrap();
-    assert!(!taken.was_there && taken.inspected.size == 3000);
+    assert!(!taken.existed && taken.inspected.size == 3000);
     let path = dir.path().join("P/2.0.1/from-2008/u.bin");
     assert_eq!(std::fs::read(path).unwrap(), bytes(1));
     assert_eq!(files(&dir).len(), 4);
 }
 
 #[test]
-fn the_same_bytes_again_are_no_trouble_and_others_are() {
+fn the_same_bytes_are_accepted_again_and_others_are_refused() {
     let dir = Scratch::new();
     send(&dir, "P/2.0.1/u.bin", &bytes(1)).unwrap();
-    assert!(send(&dir, "P/2.0.1/u.bin", &bytes(1)).unwrap().was_there);
+    assert!(send(&dir, "P/2.0.1/u.bin", &bytes(1)).unwrap().existed);
     for other in [bytes(2), bytes(1)[..2999].to_vec()] {
         let refused = send(&dir, "P/2.0.1/u.bin", &other).unwrap_err();
         assert!(matches!(refused, UploadError::NameTaken(_)), "{refused:?}");
@@ -56,7 +56,7 @@ fn the_same_bytes_again_are_no_trouble_and_others_are() {
 }
 
 #[test]
-fn what_is_cut_or_refused_leaves_nothing() {
+fn an_incomplete_or_refused_upload_leaves_nothing() {
     let dir = Scratch::new();
     let mut intake = Intake::begin(dir.path(), "P/2.0.1/u.bin", 3000).unwrap();
     intake.add(&bytes(1)[..1000]).unwrap();
@@ -95,7 +95,7 @@ fn no_link_is_followed() {
 }
 
 #[test]
-fn a_file_in_a_folders_place_is_said() {
+fn a_file_in_place_of_a_folder_is_reported() {
     let dir = Scratch::new();
     dir.write("P", b"a file");
     let refused = send(&dir, "P/2.0.1/u.bin", &bytes(1)).unwrap_err();
@@ -106,7 +106,7 @@ fn a_file_in_a_folders_place_is_said() {
 }
 
 #[test]
-fn the_rules_that_lie_there_say_the_base() {
+fn the_rules_in_the_folder_state_the_base() {
     let dir = Scratch::new();
     dir.write("P/release.json", br#"{"base_core": 2008, "percent": 5}"#);
     dir.write("P/2012.1.4/release.json", br#"{"percent": 10}"#);

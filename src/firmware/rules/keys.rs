@@ -25,7 +25,7 @@ macro_rules! rules {
             pub(super) fn set(&mut self, key: &str, value: &Value) -> Result<(), String> {
                 match key {
                     $(stringify!($key) => self.$key = Some($read(key, value)?),)*
-                    _ => return Err(read::unknown(key, Rules::KEYS)),
+                    _ => return Err(read::unknown_key(key, Rules::KEYS)),
                 }
                 Ok(())
             }

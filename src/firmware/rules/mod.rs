@@ -70,7 +70,7 @@ pub struct Stage {
 pub struct FuseLimits {
     /// Smallest number of devices that came back with the old version.
     pub devices: u32,
-    /// Smallest share (0..=100) of these devices among all devices that reported back.
+    /// Smallest share (0..=100) of these devices among all devices with a result (confirmed, reverted or silent).
     pub percent: f64,
 }
 
@@ -90,7 +90,7 @@ impl Rules {
     }
 
     /// The first time from `unix` (seconds) at which neither `not_before` nor `window` prevents offers of the release.
-    pub fn opens(&self, unix: i64) -> i64 {
+    pub fn opening_time(&self, unix: i64) -> i64 {
         let start = self.not_before.map_or(unix, |moment| moment.max(unix));
         let Some(window) = self.window else {
             return start;

@@ -12,7 +12,7 @@ use crate::firmware::version::Version;
 const LONGEST_REASON: usize = 500;
 
 /// Sentence about a file that has both keys.
-const BOTH: &str = "`stages`: `percent` is there as well: keep one of the two";
+const BOTH_KEYS: &str = "`stages`: `percent` is there as well: keep one of the two";
 
 /// All keys of `fuse`.
 const FUSE_KEYS: [&str; 2] = ["devices", "percent"];
@@ -24,7 +24,7 @@ pub(super) fn rules(json: &[u8]) -> Result<Rules, String> {
         rules.set(key, value)?;
     }
     match rules.percent.is_some() && rules.stages.is_some() {
-        true => Err(BOTH.to_owned()),
+        true => Err(BOTH_KEYS.to_owned()),
         false => Ok(rules),
     }
 }
@@ -42,7 +42,7 @@ pub(super) fn problems(json: &[u8]) -> Vec<(Option<String>, String)> {
     };
     let mut all: Vec<_> = object.iter().filter_map(wrong).collect();
     if object.contains_key("percent") && object.contains_key("stages") {
-        all.push((Some("stages".to_owned()), BOTH.to_owned()));
+        all.push((Some("stages".to_owned()), BOTH_KEYS.to_owned()));
     }
     all
 }
@@ -67,7 +67,7 @@ fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
 }
 
 /// Adds the key to the sentence about its value.
-fn said<T>(key: &str, result: Result<T, String>) -> Result<T, String> {
+fn with_key<T>(key: &str, result: Result<T, String>) -> Result<T, String> {
     result.map_err(|why| format!("`{key}`: {why}"))
 }
 
@@ -98,7 +98,7 @@ fn shown(value: &Value) -> String {
 }
 
 /// Returns the sentence about an unknown key.
-pub(super) fn unknown(key: &str, keys: &[&str]) -> String {
+pub(super) fn unknown_key(key: &str, keys: &[&str]) -> String {
     let shown: String = key.chars().take(60).collect();
     // The beginning of a long text is enough.
     let typed: String = key.to_ascii_lowercase().chars().take(40).collect();
@@ -133,15 +133,15 @@ pub(super) fn text(key: &str, value: &Value) -> Result<String, String> {
 }
 
 pub(super) fn window(key: &str, value: &Value) -> Result<Window, String> {
-    said(key, Window::parse(nonempty(key, value)?))
+    with_key(key, Window::parse(nonempty(key, value)?))
 }
 
 pub(super) fn moment(key: &str, value: &Value) -> Result<i64, String> {
-    said(key, time::moment(nonempty(key, value)?))
+    with_key(key, time::moment(nonempty(key, value)?))
 }
 
 pub(super) fn redirect(key: &str, value: &Value) -> Result<Redirect, String> {
-    said(key, Redirect::parse(nonempty(key, value)?))
+    with_key(key, Redirect::parse(nonempty(key, value)?))
 }
 
 pub(super) fn percent(key: &str, value: &Value) -> Result<f64, String> {
@@ -164,7 +164,7 @@ pub(super) fn count(key: &str, value: &Value) -> Result<u32, String> {
 }
 
 /// Parses a list of texts, none of them empty.
-fn each<'v>(key: &str, value: &'v Value) -> Result<Vec<&'v str>, String> {
+fn list<'v>(key: &str, value: &'v Value) -> Result<Vec<&'v str>, String> {
     let Value::Array(list) = value else {
         return wrong(
             key,
@@ -186,11 +186,11 @@ fn each<'v>(key: &str, value: &'v Value) -> Result<Vec<&'v str>, String> {
 }
 
 pub(super) fn texts(key: &str, value: &Value) -> Result<Vec<String>, String> {
-    Ok(each(key, value)?.into_iter().map(str::to_owned).collect())
+    Ok(list(key, value)?.into_iter().map(str::to_owned).collect())
 }
 
 pub(super) fn devices(key: &str, value: &Value) -> Result<DeviceSet, String> {
-    said(key, DeviceSet::parse(each(key, value)?))
+    with_key(key, DeviceSet::parse(list(key, value)?))
 }
 
 /// Parses `true`, `false`, or the reason of the pause.
@@ -272,7 +272,7 @@ pub(super) fn stages(key: &str, value: &Value) -> Result<Vec<Stage>, String> {
             .keys()
             .find(|key| !STAGE_KEYS.contains(&key.as_str()))
         {
-            return Err(format!("`{key}`: {}", unknown(other, &STAGE_KEYS)));
+            return Err(format!("`{key}`: {}", unknown_key(other, &STAGE_KEYS)));
         }
         let share = object.get("percent").unwrap_or(&Value::Null);
         let share = percent(&format!("{key}.percent"), share)?;
@@ -344,7 +344,7 @@ pub(super) fn fuse(key: &str, value: &Value) -> Result<FuseLimits, String> {
         return wrong(key, value, should_be);
     };
     if let Some(other) = object.keys().find(|key| !FUSE_KEYS.contains(&key.as_str())) {
-        return Err(format!("`{key}`: {}", unknown(other, &FUSE_KEYS)));
+        return Err(format!("`{key}`: {}", unknown_key(other, &FUSE_KEYS)));
     }
     match (object.get("devices"), object.get("percent")) {
         (Some(devices), Some(share)) => Ok(FuseLimits {

@@ -9,7 +9,7 @@ use crate::firmware::{ContentId, known};
 pub const ENDINGS: [&str; 6] = [".sha256", ".md5", ".SHA256", ".MD5", ".Sha256", ".Md5"];
 
 /// Maximum size of a checksum file in bytes.
-pub const MOST: u64 = 64 * 1024;
+pub const MOST_BYTES: u64 = 64 * 1024;
 
 /// Checksum in a checksum file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_no_checksum_is_refused_with_the_way_out() {
+    fn a_file_without_a_checksum_is_refused_with_the_remedy() {
         let cut = SHA256.split_at(63).0;
         for text in ["", "\n", cut, MD5, "not found", &format!("{SHA256}0")] {
             let sentence = read("A/update.bin.sha256", text.as_bytes()).unwrap_err();
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_does_not_match_is_told_with_both_values() {
+    fn the_error_for_a_mismatch_has_both_values() {
         let file = Inspected {
             content: ContentId([0xab; 32]),
             md5: known::md5(MD5).unwrap(),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checksum_file_is_about_the_file_without_the_last_ending() {
+    fn a_checksum_file_belongs_to_the_file_without_the_last_ending() {
         assert_eq!(subject("A/1.0/update.bin.sha256"), "A/1.0/update.bin");
         assert_eq!(subject("A/1.0/update.bin.MD5"), "A/1.0/update.bin");
     }

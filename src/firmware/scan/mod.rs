@@ -1,5 +1,5 @@
-//! Walks the firmware folder: determines which files exist, without opening any of them. [`now`] is one complete scan
-//! for `luat-ota check` and `explain`; the watcher ([`super::watch`]) walks repeatedly and keeps the results in a
+//! Walks the firmware folder: determines which files exist, without opening any of them. [`catalog`] makes one complete
+//! scan for `luat-ota check` and `explain`; the watcher ([`super::watch`]) walks repeatedly and keeps the results in a
 //! [`file_table`].
 //!
 //! Links are not followed, even if they lead to a file in the same folder. A `release.json` or a checksum that is a
@@ -26,21 +26,21 @@ use super::name::{self, FileKind};
 use crate::os::fs::{EntryKind, FileStamp, Folder, FolderEntry};
 
 /// Maximum depth of folders that are walked; the deepest one with a meaning is `PROJECT/VERSION/from-CORE`.
-const DEPTH: usize = 8;
+const MOST_DEPTH: usize = 8;
 
 /// Maximum number of entries that one walk examines.
-const ENTRIES: usize = 1_000_000;
+const MOST_ENTRIES: usize = 1_000_000;
 
 /// Maximum number of files that are listed of each kind that is not served; further files are counted.
-pub(super) const LISTED: usize = 1000;
+pub(super) const MOST_LISTED: usize = 1000;
 
 /// Maximum number of entries that are examined per folder of each class that may be very large: files quarantined by
 /// their name; files that are no firmware; firmware that claims the same release without a platform; silently ignored
 /// entries.
-const CLASSES: [usize; 4] = [LISTED, LISTED, LISTED, 0];
+const CLASSES: [usize; 4] = [MOST_LISTED, MOST_LISTED, MOST_LISTED, 0];
 
 /// Age of a file, by its own times, from which it needs no settling at the first scan.
-const OLD: Duration = Duration::from_secs(10);
+const OLD_AGE: Duration = Duration::from_secs(10);
 
 /// Sentence about a conflict copy. The copy must not cause the quarantine of the original file.
 const CONFLICT: &str = "A program that synchronises folders made this copy because two machines changed the file at the \
@@ -96,7 +96,7 @@ pub(super) type ByPath<T> = BTreeMap<String, T>;
 
 /// Scans the folder once for `luat-ota check` and `luat-ota explain`, and reads every file without waiting for it to
 /// settle. Files with old times are added to `known`, which the caller may save. The error is a sentence.
-pub fn now(root: &Path, known: &mut KnownFiles) -> Result<Catalog, String> {
+pub fn catalog(root: &Path, known: &mut KnownFiles) -> Result<Catalog, String> {
     let unreadable = |error: io::Error| {
         format!(
             "The firmware folder {} cannot be read: {error}.",
@@ -107,7 +107,7 @@ pub fn now(root: &Path, known: &mut KnownFiles) -> Result<Catalog, String> {
     let walked = walk(&folder, None).map_err(unreadable)?;
     let mut files = FileTable::new(Patience::None);
     let start = Instant::now();
-    files.walked(&folder, None, walked, Some(old_before()), start, known);
+    files.add_walk(&folder, None, walked, Some(old_before()), start, known);
     loop {
         let jobs = files.jobs(start);
         if jobs.is_empty() {
@@ -115,10 +115,10 @@ pub fn now(root: &Path, known: &mut KnownFiles) -> Result<Catalog, String> {
         }
         for job in jobs {
             let outcome = reading::read(&folder, &job, &|| true);
-            files.outcome(&job, outcome, start, known);
+            files.add_outcome(&job, outcome, start, known);
         }
     }
-    Ok(Catalog::build(files.found()))
+    Ok(Catalog::build(files.scan_result()))
 }
 
 /// Returns the groups of devices in the folder at present; those that cannot be used are omitted.
@@ -131,7 +131,7 @@ pub fn groups(root: &Path) -> Groups {
         let (entries, _) = folder.entries_by_class(&class, [0])?;
         let read = |entry: FolderEntry| {
             let path = entry.name.to_str()?.to_owned();
-            let bytes = reading::small(&folder, &path, Group::MOST_BYTES);
+            let bytes = reading::read_small(&folder, &path, Group::MOST_BYTES);
             Some((path, Group::parse(&bytes.ok()??).ok()?))
         };
         Ok(Groups::new(entries.into_iter().filter_map(read)))
@@ -143,14 +143,14 @@ pub fn groups(root: &Path) -> Groups {
 pub(super) fn walk(root: &Folder, skip: Option<FolderId>) -> io::Result<Walk> {
     let mut walk = Walk::default();
     walk.folders.insert(String::new(), folder_id(root)?);
-    walk.folder(root, "", 1, skip)?;
+    walk.add_folder(root, "", 1, skip)?;
     Ok(walk)
 }
 
 /// Examines the entries with these names in the folder `parent` (empty for the firmware folder itself), and walks all
-/// folders among them. Entries that are missing in the result do not exist or are ignored. If [`has_gone`] is true for
+/// folders among them. Entries that are missing in the result do not exist or are ignored. If [`is_gone`] is true for
 /// the error, `parent` itself does not exist.
-pub(super) fn look(
+pub(super) fn walk_entries(
     root: &Folder,
     parent: &str,
     names: &BTreeSet<String>,
@@ -163,8 +163,8 @@ pub(super) fn look(
     let class = |name: &OsStr, _: EntryKind| (!is_named(name)).then_some(0);
     let (entries, _) = folder.entries_by_class(&class, [0])?;
     for entry in entries {
-        if depth <= DEPTH {
-            walk.entry(&folder, parent, depth, &entry, skip)?;
+        if depth <= MOST_DEPTH {
+            walk.add_entry(&folder, parent, depth, &entry, skip)?;
         }
     }
     Ok(walk)
@@ -177,7 +177,7 @@ impl Walk {
         self.seen.values().any(is_one)
     }
 
-    fn folder(
+    fn add_folder(
         &mut self,
         folder: &Folder,
         path: &str,
@@ -192,20 +192,20 @@ impl Walk {
         self.entries += quarantined + ignored + rivals + silent;
         for entry in entries {
             self.entries += 1;
-            if self.entries > ENTRIES {
+            if self.entries > MOST_ENTRIES {
                 let text = format!(
-                    "More than {ENTRIES} files and folders: what lies beyond is not looked at. \
+                    "More than {MOST_ENTRIES} files and folders: what lies beyond is not looked at. \
                      Move away what is no firmware."
                 );
                 self.seen.insert(".".into(), Seen::Quarantined(text));
                 return Ok(());
             }
-            self.entry(folder, path, depth, &entry, skip)?;
+            self.add_entry(folder, path, depth, &entry, skip)?;
         }
         Ok(())
     }
 
-    fn entry(
+    fn add_entry(
         &mut self,
         folder: &Folder,
         parent: &str,
@@ -221,7 +221,7 @@ impl Walk {
         let path = join(parent, &name);
         if entry.name.to_str().is_none() {
             let text = "The name is not UTF-8 (it is shown as near as can be): rename it.";
-            self.list(path, Seen::Quarantined(text.into()));
+            self.add_item(path, Seen::Quarantined(text.into()));
             return Ok(());
         }
         let seen = match entry.kind {
@@ -231,7 +231,7 @@ impl Walk {
                     self.seen.insert(path, Seen::Rules(Err(text.into())));
                     return Ok(());
                 }
-                return self.child(folder, path, depth, entry, skip);
+                return self.add_child(folder, path, depth, entry, skip);
             }
             EntryKind::File => match kind {
                 FileKind::Firmware => match name::firmware_path(&path) {
@@ -266,12 +266,12 @@ impl Walk {
                 }
             }
         };
-        self.list(path, seen);
+        self.add_item(path, seen);
         Ok(())
     }
 
     /// Adds an entry, or counts it if there are too many of its kind.
-    fn list(&mut self, path: String, seen: Seen) {
+    fn add_item(&mut self, path: String, seen: Seen) {
         let counts = match seen {
             Seen::Quarantined(_) => {
                 Some((&mut self.listed.quarantined, &mut self.unlisted.quarantined))
@@ -281,7 +281,7 @@ impl Walk {
             Seen::Unread(_) => None,
         };
         match counts {
-            Some((listed, unlisted)) if *listed >= LISTED => *unlisted += 1,
+            Some((listed, unlisted)) if *listed >= MOST_LISTED => *unlisted += 1,
             Some((listed, _)) => {
                 *listed += 1;
                 self.seen.insert(path, seen);
@@ -290,7 +290,7 @@ impl Walk {
         }
     }
 
-    fn child(
+    fn add_child(
         &mut self,
         parent: &Folder,
         path: String,
@@ -302,9 +302,9 @@ impl Walk {
         if skip == Some(identity) || (depth == 1 && is_of_the_system(&path)) {
             return Ok(());
         }
-        if depth >= DEPTH {
+        if depth >= MOST_DEPTH {
             let text = format!(
-                "Folders lie in folders more than {DEPTH} deep: what is in this one is not looked at."
+                "Folders lie in folders more than {MOST_DEPTH} deep: what is in this one is not looked at."
             );
             self.seen.insert(path, Seen::Quarantined(text));
             return Ok(());
@@ -317,7 +317,7 @@ impl Walk {
                 unlisted: self.unlisted,
                 ..Walk::default()
             };
-            inside.folder(&folder, &path, depth + 1, skip)?;
+            inside.add_folder(&folder, &path, depth + 1, skip)?;
             Ok(inside)
         });
         match inside {
@@ -330,15 +330,15 @@ impl Walk {
                 self.unread.extend(inside.unread);
                 self.folders.insert(path, identity);
             }
-            Err(error) if is_ours(&error) => return Err(error),
-            Err(error) if has_gone(&error) => {}
-            Err(error) => self.unread(path, &error),
+            Err(error) if is_resource_shortage(&error) => return Err(error),
+            Err(error) if is_gone(&error) => {}
+            Err(error) => self.add_unread(path, &error),
         }
         Ok(())
     }
 
     /// Records a folder that cannot be read.
-    fn unread(&mut self, path: String, error: &io::Error) {
+    fn add_unread(&mut self, path: String, error: &io::Error) {
         let text = format!(
             "This folder cannot be read ({error}): let the user that the server runs as read and enter \
              it."
@@ -386,17 +386,17 @@ fn class(parent: &str, name: &OsStr, kind: EntryKind) -> Option<usize> {
 /// then, as far as its clock and the server's agree.
 pub(super) fn old_before() -> i128 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let since = since.unwrap_or_default().saturating_sub(OLD);
+    let since = since.unwrap_or_default().saturating_sub(OLD_AGE);
     i128::try_from(since.as_nanos()).unwrap_or(0)
 }
 
 /// Whether the error means that the entry no longer exists, or is of another kind now.
-pub(super) fn has_gone(error: &io::Error) -> bool {
+pub(super) fn is_gone(error: &io::Error) -> bool {
     [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].contains(&errno(error))
 }
 
 /// Whether the error is a shortage of this process or machine, which does not concern the file.
-pub(super) fn is_ours(error: &io::Error) -> bool {
+pub(super) fn is_resource_shortage(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE, Errno::NOMEM].contains(&errno(error))
 }
 

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-use super::{has_gone, is_ours};
+use super::{is_gone, is_resource_shortage};
 use crate::firmware::package::{Inspected, Inspector};
 use crate::firmware::settle::{KernelAnswer, ReadAttempt, Trust};
 use crate::os::fs::{self, FileStamp, Folder};
@@ -18,10 +18,10 @@ use crate::os::lease::{self, Lease};
 const BLOCK: usize = 128 * 1024;
 
 /// Number of bytes after which the thread yields and the file's path is checked again.
-const TURN: usize = 4 * 1024 * 1024;
+const YIELD_BYTES: usize = 4 * 1024 * 1024;
 
 /// Maximum size of a firmware file in bytes. No module accepts a larger one, and reading it would delay all others.
-pub const MOST: u64 = 256 * 1024 * 1024;
+pub const MOST_BYTES: u64 = 256 * 1024 * 1024;
 
 /// A file to be read.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub enum ReadOutcome {
         /// Contents of the file, or the reason why it is refused.
         found: Result<Inspected, String>,
         /// Duration of the reading.
-        took: Duration,
+        time: Duration,
     },
     /// The file was not read; the kernel was only asked and grants a lease.
     Granted,
@@ -75,18 +75,18 @@ pub struct Reading {
     /// Whether a lease was held from before the first byte until after the last.
     pub leased: bool,
     /// Duration of the reading.
-    pub took: Duration,
+    pub time: Duration,
 }
 
-/// Reads a firmware file. `go_on` is called after each block and returns `false` to stop the reading.
-pub fn read(root: &Folder, job: &Job, go_on: &dyn Fn() -> bool) -> ReadOutcome {
+/// Reads a firmware file. `keep_reading` is called after each block and returns `false` to stop the reading.
+pub fn read(root: &Folder, job: &Job, keep_reading: &dyn Fn() -> bool) -> ReadOutcome {
     let name = job.path.rsplit('/').next().unwrap_or(&job.path);
     let mut inspector = Inspector::new(name);
-    match read_into(root, job, go_on, &mut |block| inspector.update(block)) {
-        Ok(Reading { leased, took }) => ReadOutcome::Read {
+    match read_into(root, job, keep_reading, &mut |part| inspector.update(part)) {
+        Ok(Reading { leased, time }) => ReadOutcome::Read {
             leased,
             found: inspector.finish(),
-            took,
+            time,
         },
         Err(other) => other,
     }
@@ -97,11 +97,11 @@ pub fn read(root: &Folder, job: &Job, go_on: &dyn Fn() -> bool) -> ReadOutcome {
 pub fn read_into(
     root: &Folder,
     job: &Job,
-    go_on: &dyn Fn() -> bool,
+    keep_reading: &dyn Fn() -> bool,
     take: &mut dyn FnMut(&[u8]),
 ) -> Result<Reading, ReadOutcome> {
-    try_read(root, job, go_on, take).unwrap_or_else(|error| {
-        Err(if is_ours(&error) {
+    try_read(root, job, keep_reading, take).unwrap_or_else(|error| {
+        Err(if is_resource_shortage(&error) {
             ReadOutcome::Later
         } else if is_replaced(&error) || error.kind() == io::ErrorKind::InvalidInput {
             ReadOutcome::Gone
@@ -113,7 +113,7 @@ pub fn read_into(
 
 /// Whether the path leads to another file now, or to none. NFS reports this with ESTALE for an open file.
 fn is_replaced(error: &io::Error) -> bool {
-    has_gone(error) || error.raw_os_error() == Some(libc::ESTALE)
+    is_gone(error) || error.raw_os_error() == Some(libc::ESTALE)
 }
 
 /// Returns the sentence about a file that cannot be read.
@@ -126,7 +126,7 @@ pub fn unreadable(error: &io::Error) -> String {
 }
 
 /// Reads a small file; returns `None` if it is larger than `most` bytes.
-pub fn small(root: &Folder, path: &str, most: u64) -> io::Result<Option<Vec<u8>>> {
+pub fn read_small(root: &Folder, path: &str, most: u64) -> io::Result<Option<Vec<u8>>> {
     let file = root.open_file(path)?;
     let mut bytes = Vec::new();
     (&file)
@@ -138,7 +138,7 @@ pub fn small(root: &Folder, path: &str, most: u64) -> io::Result<Option<Vec<u8>>
 fn try_read(
     root: &Folder,
     job: &Job,
-    go_on: &dyn Fn() -> bool,
+    keep_reading: &dyn Fn() -> bool,
     take: &mut dyn FnMut(&[u8]),
 ) -> io::Result<Result<Reading, ReadOutcome>> {
     let file = root.open_file(&job.path)?;
@@ -152,9 +152,9 @@ fn try_read(
         (Lease::Granted(held), _) => Some(held),
         (Lease::Writer, Trust::Any) | (Lease::Unknown, Trust::Any | Trust::NoWriter) => None,
         (Lease::Writer, _) => {
-            let surely = is_local(&file);
+            let is_certain = is_local(&file);
             return Ok(Err(ReadOutcome::NotGranted(KernelAnswer::Writer {
-                surely,
+                is_certain,
             })));
         }
         (Lease::Unknown, _) => return Ok(Err(ReadOutcome::NotGranted(KernelAnswer::Unknown))),
@@ -162,7 +162,7 @@ fn try_read(
     let start = Instant::now();
     let mut block = vec![0; BLOCK];
     let mut size = 0u64;
-    let mut turn = 0;
+    let mut since_yield = 0;
     loop {
         let read = match (&file).read(&mut block) {
             Ok(0) => break,
@@ -172,12 +172,12 @@ fn try_read(
         };
         take(block.get(..read).unwrap_or_default());
         size = size.saturating_add(read as u64);
-        if !go_on() || held.is_some_and(|held| !held.stands()) || size > before.size {
+        if !keep_reading() || held.is_some_and(|held| !held.stands()) || size > before.size {
             break;
         }
-        turn += read;
-        if turn >= TURN {
-            turn = 0;
+        since_yield += read;
+        if since_yield >= YIELD_BYTES {
+            since_yield = 0;
             std::thread::yield_now();
             // By path, because a file that was moved away need not be read to the end either.
             let still = fs::stamp(&root.open_file(&job.path)?)?;
@@ -196,7 +196,7 @@ fn try_read(
     }
     Ok(Ok(Reading {
         leased,
-        took: start.elapsed(),
+        time: start.elapsed(),
     }))
 }
 

@@ -22,7 +22,7 @@ fn walked(dir: &Scratch) -> Vec<(String, Seen)> {
 }
 
 #[test]
-fn one_look_reads_everything_without_waiting() {
+fn a_single_scan_reads_everything_without_waiting() {
     let dir = Scratch::new();
     dir.write("A/1.0.0/update.bin", &image(1));
     dir.write("A_1.0.1.bin", &image(2));
@@ -36,7 +36,7 @@ fn one_look_reads_everything_without_waiting() {
     let fifo = dir.path().join("A/1.0.6/update.bin");
     rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
     let mut known = KnownFiles::open(None);
-    let catalog = now(dir.path(), &mut known).unwrap();
+    let catalog = catalog(dir.path(), &mut known).unwrap();
     assert!(catalog.waiting.is_empty());
     let project = catalog.project("A").unwrap();
     let versions: Vec<&str> = project.releases.iter().map(|r| &*r.version_text).collect();
@@ -63,24 +63,24 @@ fn one_look_reads_everything_without_waiting() {
 fn a_folder_that_is_not_there_is_an_error_with_its_name() {
     let dir = Scratch::new();
     let missing = dir.path().join("missing");
-    let error = now(&missing, &mut KnownFiles::open(None)).unwrap_err();
+    let error = catalog(&missing, &mut KnownFiles::open(None)).unwrap_err();
     assert!(error.contains("missing cannot be read"), "{error}");
 }
 
 #[test]
-fn folders_without_end_are_not_walked_into() {
+fn very_deep_folders_are_not_walked() {
     let dir = Scratch::new();
     dir.write(&format!("{}update.bin", "a/".repeat(20)), &image(1));
     let seen = walked(&dir);
     let [(path, Seen::Quarantined(text))] = &seen[..] else {
         panic!("{seen:?}");
     };
-    assert_eq!(path.split('/').count(), DEPTH);
+    assert_eq!(path.split('/').count(), MOST_DEPTH);
     assert!(text.contains("deep"), "{text}");
 }
 
 #[test]
-fn what_systems_and_programs_leave_behind_is_not_seen() {
+fn files_that_systems_and_programs_leave_behind_are_ignored() {
     let dir = Scratch::new();
     for path in [
         "lost+found/x.bin",
@@ -96,7 +96,7 @@ fn what_systems_and_programs_leave_behind_is_not_seen() {
 }
 
 #[test]
-fn one_path_is_looked_at_alone() {
+fn a_single_path_can_be_walked() {
     let dir = Scratch::new();
     dir.write("A/1.0.0/update.bin", &image(1));
     dir.write("A/1.0.1/update.bin", &image(2));
@@ -105,7 +105,7 @@ fn one_path_is_looked_at_alone() {
     let root = Folder::open(dir.path()).unwrap();
     let at = |path: &str| {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-        look(&root, parent, &BTreeSet::from([name.to_owned()]), None)
+        walk_entries(&root, parent, &BTreeSet::from([name.to_owned()]), None)
     };
     let paths = |path: &str| -> Vec<String> {
         let seen = at(path).unwrap().seen.into_iter();
@@ -119,10 +119,10 @@ fn one_path_is_looked_at_alone() {
     let folders = at("A").unwrap().folders;
     let names: Vec<&String> = folders.keys().collect();
     assert_eq!(names, ["A", "A/1.0.0", "A/1.0.1"]);
-    assert!(has_gone(&at("A/1.0.9/update.bin").unwrap_err()));
+    assert!(is_gone(&at("A/1.0.9/update.bin").unwrap_err()));
     // A path through a link does not exist.
     symlink("A", dir.path().join("L")).unwrap();
-    assert!(has_gone(&at("L/1.0.0/update.bin").unwrap_err()));
+    assert!(is_gone(&at("L/1.0.0/update.bin").unwrap_err()));
     fs::remove_file(dir.path().join("A/1.0.0/update.bin")).unwrap();
     assert_eq!(paths("A/1.0.0/update.bin"), [""; 0]);
 }
@@ -140,7 +140,7 @@ fn the_smallest_file_is_read_first() {
     let root = Folder::open(dir.path()).unwrap();
     let mut files = FileTable::new(Patience::None);
     let (now, mut known) = (Instant::now(), KnownFiles::open(None));
-    files.walked(
+    files.add_walk(
         &root,
         None,
         walk(&root, None).unwrap(),
@@ -153,7 +153,7 @@ fn the_smallest_file_is_read_first() {
 }
 
 #[test]
-fn a_reading_ends_when_the_file_is_taken_away() {
+fn a_reading_ends_when_the_file_is_removed() {
     use std::cell::Cell;
 
     let rename = |path: &Path| fs::rename(path, path.with_extension("part")).unwrap();
@@ -171,7 +171,7 @@ fn a_reading_ends_when_the_file_is_taken_away() {
         let root = Folder::open(dir.path()).unwrap();
         let mut files = FileTable::new(Patience::None);
         let (now, mut known) = (Instant::now(), KnownFiles::open(None));
-        files.walked(
+        files.add_walk(
             &root,
             None,
             walk(&root, None).unwrap(),
@@ -199,7 +199,7 @@ fn walked_without(root: &Folder, folders: &[&str]) -> Walk {
     for folder in folders {
         let beneath = format!("{folder}/");
         seen.seen.retain(|path, _| !path.starts_with(&beneath));
-        seen.unread((*folder).to_owned(), &io::Error::from(Errno::ACCESS));
+        seen.add_unread((*folder).to_owned(), &io::Error::from(Errno::ACCESS));
     }
     seen
 }
@@ -215,14 +215,14 @@ fn the_rules_in_a_folder_that_cannot_be_read_stay_in_force() {
     let mut files = FileTable::new(Patience::None);
     let (now, mut known) = (Instant::now(), KnownFiles::open(None));
     let mut catalog = |walk, now| {
-        files.walked(&root, None, walk, None, now, &mut known);
+        files.add_walk(&root, None, walk, None, now, &mut known);
         for job in files.jobs(now) {
             let outcome = reading::read(&root, &job, &|| true);
-            files.outcome(&job, outcome, now, &mut known);
+            files.add_outcome(&job, outcome, now, &mut known);
         }
         let later = now + Duration::from_secs(2);
-        files.again(&root, later, &mut known);
-        Catalog::build(files.found())
+        files.reread_due(&root, later, &mut known);
+        Catalog::build(files.scan_result())
     };
     let is_ruled = |catalog: &Catalog| {
         let releases = &catalog.project("P").unwrap().releases;
@@ -255,7 +255,7 @@ fn the_rules_in_a_folder_that_cannot_be_read_stay_in_force() {
 }
 
 #[test]
-fn what_a_folder_that_was_never_read_may_rule_is_held_back() {
+fn releases_that_an_unread_folder_may_have_rules_for_are_held_back() {
     let dir = Scratch::new();
     for (path, seed) in [
         ("P_1.0.1/x.bin", 1),
@@ -272,12 +272,12 @@ fn what_a_folder_that_was_never_read_may_rule_is_held_back() {
     let (now, mut known) = (Instant::now(), KnownFiles::open(None));
     let unread = ["P", "Q/1.0.2", "Q/1.0.1/from-2008", "notes, old", "R/1/2/3"];
     let walk = walked_without(&root, &unread);
-    files.walked(&root, None, walk, None, now, &mut known);
+    files.add_walk(&root, None, walk, None, now, &mut known);
     for job in files.jobs(now) {
         let outcome = reading::read(&root, &job, &|| true);
-        files.outcome(&job, outcome, now, &mut known);
+        files.add_outcome(&job, outcome, now, &mut known);
     }
-    let catalog = Catalog::build(files.found());
+    let catalog = Catalog::build(files.scan_result());
     let held_back: Vec<(&str, &str)> = ["P", "Q"]
         .iter()
         .flat_map(|name| {
@@ -297,7 +297,7 @@ fn what_a_folder_that_was_never_read_may_rule_is_held_back() {
 }
 
 #[test]
-fn a_folder_that_may_not_be_entered_is_there_and_unread() {
+fn a_folder_that_may_not_be_entered_exists_and_is_unread() {
     use std::os::unix::fs::PermissionsExt;
 
     if rustix::process::geteuid().is_root() {
@@ -324,7 +324,7 @@ fn a_folder_that_may_not_be_entered_is_there_and_unread() {
 }
 
 #[test]
-fn groups_are_read_at_the_top_and_nowhere_else() {
+fn groups_are_only_read_at_the_top() {
     let dir = Scratch::new();
     dir.write("A/1.0.0/update.bin", &image(1));
     dir.write("A/release.json", br#"{"allow": ["@pilot"]}"#);
@@ -334,7 +334,7 @@ fn groups_are_read_at_the_top_and_nowhere_else() {
     let large = fs::File::create(dir.path().join("@large.txt")).unwrap();
     large.set_len((16 << 20) + 1).unwrap();
     symlink(dir.path().join("@pilot.txt"), dir.path().join("@link.txt")).unwrap();
-    let catalog = now(dir.path(), &mut KnownFiles::open(None)).unwrap();
+    let catalog = catalog(dir.path(), &mut KnownFiles::open(None)).unwrap();
     let names: Vec<&str> = catalog.groups.iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["pilot"]);
     let quarantined: Vec<&str> = catalog.quarantined.iter().map(|r| &*r.path).collect();

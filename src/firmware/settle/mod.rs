@@ -14,7 +14,7 @@ use crate::os::fs::FileStamp;
 /// Time without a change before a file is read under a lease.
 const QUIET: Duration = Duration::from_millis(1100);
 /// Upper bound of that time if the writer pauses: it is then three times the longest pause that was observed.
-const QUIET_MOST: Duration = Duration::from_secs(10);
+const LONGEST_QUIET: Duration = Duration::from_secs(10);
 /// Time without a change before a file is read without a lease. It is then read twice.
 const SLOW_QUIET: Duration = Duration::from_secs(4);
 /// Shortest time between the two readings.
@@ -23,12 +23,12 @@ const BETWEEN_READINGS: Duration = Duration::from_secs(1);
 const DOUBTED_WRITER: Duration = Duration::from_secs(10);
 /// Time without a change before the kernel is asked whether a writer has the file open. If so, pauses are ignored,
 /// because the closing of the file will be seen. If not, a program may be appending to the file again and again.
-const ASK: Duration = Duration::from_millis(300);
+const ASK_AFTER: Duration = Duration::from_millis(300);
 /// Interval at which the kernel is asked whether the writer still has the file open.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Time without a change before a file with a checksum file is read. The checksum proves that the file is complete.
 /// Longer than a tick of the clock that modification times are taken from.
-const PROVABLE_QUIET: Duration = Duration::from_millis(100);
+const PROOF_QUIET: Duration = Duration::from_millis(100);
 
 /// Answer of the kernel to the request for a lease, if it was not granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(super) enum KernelAnswer {
     /// A program has the file open for writing.
     Writer {
         /// Whether the answer is certain: the file is on a local file system, which gives it for no other reason.
-        surely: bool,
+        is_certain: bool,
     },
     /// The kernel gives no answer.
     Unknown,
@@ -75,13 +75,13 @@ pub(super) struct Settling {
     /// Whether the file's own times are old and the server has only just started.
     old: bool,
     /// The last answer of the kernel, if it granted no lease.
-    says: Option<KernelAnswer>,
+    answer: Option<KernelAnswer>,
     /// Whether the kernel was asked about a writer since the last change.
     asked: bool,
     /// Time before which there is no attempt.
     not_before: Instant,
     /// Result and end of the first of the two readings without a lease.
-    first: Option<(Result<Inspected, String>, Instant)>,
+    first_reading: Option<(Result<Inspected, String>, Instant)>,
     /// Whether the file in its present state was read for the comparison with the checksum.
     tried: bool,
     /// Time before which there is no reading for the checksum. A large file that grows in steps must not keep the disk
@@ -98,10 +98,10 @@ impl Settling {
             since: now,
             pause: Duration::ZERO,
             old,
-            says: None,
+            answer: None,
             asked: false,
             not_before: now,
-            first: None,
+            first_reading: None,
             tried: false,
             no_proof_before: now,
         }
@@ -126,13 +126,13 @@ impl Settling {
     /// asked again.
     pub(super) fn seen(&mut self, stamp: FileStamp, now: Instant) {
         if stamp == self.stamp {
-            if matches!(self.says, Some(KernelAnswer::Writer { .. })) {
+            if matches!(self.answer, Some(KernelAnswer::Writer { .. })) {
                 self.not_before = now;
             }
             return;
         }
         let is_same_file = (stamp.dev, stamp.ino) == (self.stamp.dev, self.stamp.ino);
-        let is_held_open = self.says == Some(KernelAnswer::Writer { surely: true });
+        let is_held_open = self.answer == Some(KernelAnswer::Writer { is_certain: true });
         // A change of only the inode (chmod) is no write.
         let is_written = (stamp.size, stamp.mtime) != (self.stamp.size, self.stamp.mtime);
         if !is_same_file {
@@ -145,53 +145,53 @@ impl Settling {
         self.old = false;
         // The reasons for a delay do not apply to the changed file.
         self.not_before = now;
-        self.first = None;
+        self.first_reading = None;
         self.tried = false;
         // If the file system has no leases, this remains so; a writer may be gone.
-        self.says = self.says.filter(|says| *says == KernelAnswer::Unknown);
-        self.asked = self.says.is_some();
+        self.answer = self.answer.filter(|last| *last == KernelAnswer::Unknown);
+        self.asked = self.answer.is_some();
     }
 
-    /// Time of the next attempt. `provable` means that a checksum file exists.
-    pub(super) fn due(&self, provable: bool) -> Instant {
-        let ask = (!self.asked).then(|| self.since + ASK);
-        [self.proof(provable), ask]
+    /// Time of the next attempt. `has_checksum` means that a checksum file exists.
+    pub(super) fn due(&self, has_checksum: bool) -> Instant {
+        let ask = (!self.asked).then(|| self.since + ASK_AFTER);
+        [self.proof_due(has_checksum), ask]
             .into_iter()
             .flatten()
-            .fold(self.settled(), Instant::min)
+            .fold(self.settled_at(), Instant::min)
             .max(self.not_before)
     }
 
     /// Time from which the result of a reading may be used.
-    fn settled(&self) -> Instant {
-        match &self.first {
+    fn settled_at(&self) -> Instant {
+        match &self.first_reading {
             Some((_, ended)) => *ended + BETWEEN_READINGS,
             None if self.old => self.since,
-            None => self.since + self.quiet(),
+            None => self.since + self.quiet_time(),
         }
     }
 
     /// Time from which the file may be read for the comparison with its checksum.
-    fn proof(&self, provable: bool) -> Option<Instant> {
-        (provable && !self.tried).then(|| self.no_proof_before.max(self.since + PROVABLE_QUIET))
+    fn proof_due(&self, has_checksum: bool) -> Option<Instant> {
+        (has_checksum && !self.tried).then(|| self.no_proof_before.max(self.since + PROOF_QUIET))
     }
 
     /// The attempt that may be made at present; `None` if it is too early.
-    pub(super) fn attempt(&self, provable: bool, now: Instant) -> Option<ReadAttempt> {
-        if now < self.due(provable) {
+    pub(super) fn attempt(&self, has_checksum: bool, now: Instant) -> Option<ReadAttempt> {
+        if now < self.due(has_checksum) {
             return None;
         }
-        if now < self.settled() {
-            let for_proof = self.proof(provable).is_some_and(|proof| proof <= now);
+        if now < self.settled_at() {
+            let for_proof = self.proof_due(has_checksum).is_some_and(|due| due <= now);
             let trust = if for_proof { Trust::Any } else { Trust::Ask };
             return Some(ReadAttempt { trust, for_proof });
         }
-        let trust = match self.says {
+        let trust = match self.answer {
             None if self.old => Trust::NoWriter,
             None => Trust::Lease,
             Some(KernelAnswer::Unknown) => Trust::NoWriter,
-            Some(KernelAnswer::Writer { surely: true }) => Trust::Lease,
-            Some(KernelAnswer::Writer { surely: false }) => {
+            Some(KernelAnswer::Writer { is_certain: true }) => Trust::Lease,
+            Some(KernelAnswer::Writer { is_certain: false }) => {
                 if now >= self.since + DOUBTED_WRITER {
                     Trust::Any
                 } else {
@@ -208,14 +208,14 @@ impl Settling {
     /// Records that the kernel was only asked, and would grant a lease.
     pub(super) fn granted(&mut self) {
         self.asked = true;
-        self.says = None;
+        self.answer = None;
     }
 
     /// Records that the kernel granted no lease, so the file was not read.
-    pub(super) fn not_granted(&mut self, says: KernelAnswer, now: Instant) {
+    pub(super) fn not_granted(&mut self, answer: KernelAnswer, now: Instant) {
         self.asked = true;
-        self.says = Some(says);
-        if matches!(says, KernelAnswer::Writer { .. }) {
+        self.answer = Some(answer);
+        if matches!(answer, KernelAnswer::Writer { .. }) {
             self.old = false;
             self.not_before = now + ASK_AGAIN;
         }
@@ -228,40 +228,40 @@ impl Settling {
         for_proof: bool,
         leased: bool,
         found: &Result<Inspected, String>,
-        took: Duration,
+        time: Duration,
         now: Instant,
     ) -> bool {
         if for_proof {
             self.tried = true;
-            self.no_proof_before = now + took.saturating_mul(10);
+            self.no_proof_before = now + time.saturating_mul(10);
             return false;
         }
         if leased {
             return true;
         }
-        match &self.first {
+        match &self.first_reading {
             Some((first, _)) if first == found => true,
             Some(_) => {
                 // The bytes changed although the stamp did not: start again.
                 self.since = now;
-                self.first = None;
+                self.first_reading = None;
                 false
             }
             None => {
-                self.first = Some((found.clone(), now));
+                self.first_reading = Some((found.clone(), now));
                 false
             }
         }
     }
 
     /// Delays the next attempt, because of a reason that is not the file's.
-    pub(super) fn put_off(&mut self, until: Instant) {
+    pub(super) fn delay(&mut self, until: Instant) {
         self.not_before = self.not_before.max(until);
     }
 
-    fn quiet(&self) -> Duration {
-        let quiet = QUIET.max(self.pause.saturating_mul(3).min(QUIET_MOST));
-        match self.says {
+    fn quiet_time(&self) -> Duration {
+        let quiet = QUIET.max(self.pause.saturating_mul(3).min(LONGEST_QUIET));
+        match self.answer {
             Some(KernelAnswer::Unknown) => quiet.max(SLOW_QUIET),
             _ => quiet,
         }

@@ -38,8 +38,8 @@ fn asked(stamp: FileStamp, now: Instant) -> Settling {
     file
 }
 
-const SURE: KernelAnswer = KernelAnswer::Writer { surely: true };
-const DOUBTED: KernelAnswer = KernelAnswer::Writer { surely: false };
+const SURE: KernelAnswer = KernelAnswer::Writer { is_certain: true };
+const DOUBTED: KernelAnswer = KernelAnswer::Writer { is_certain: false };
 
 #[test]
 fn under_a_lease_a_file_is_read_once_when_it_was_still_for_a_second() {
@@ -74,7 +74,7 @@ fn a_slow_writer_is_waited_for_three_of_its_pauses_and_ten_seconds_at_most() {
 }
 
 #[test]
-fn the_pauses_of_a_writer_who_is_seen_to_have_it_open_do_not_count() {
+fn the_pauses_of_a_writer_that_has_the_file_open_do_not_count() {
     let start = Instant::now();
     let mut file = Settling::new(stamp(1), start, false);
     for second in 1..10 {
@@ -113,7 +113,7 @@ fn a_chmod_is_no_pause_of_a_writer() {
 }
 
 #[test]
-fn a_writer_on_a_local_disk_is_waited_for_without_end() {
+fn a_writer_on_a_local_disk_is_waited_for_without_a_limit() {
     let start = Instant::now();
     let mut file = asked(stamp(1), start);
     let mut now = start;
@@ -223,10 +223,10 @@ fn a_checksum_is_worth_one_early_reading_of_each_state() {
 }
 
 #[test]
-fn what_is_put_off_is_not_due_before() {
+fn a_delayed_file_is_not_due_before_its_time() {
     let start = Instant::now();
     let mut file = Settling::new(stamp(1), start, true);
-    file.put_off(start + ms(30_000));
+    file.delay(start + ms(30_000));
     assert_eq!(file.due(true), start + ms(30_000));
     file.seen(stamp(2), start + ms(1000));
     assert!(file.due(false) < start + ms(3000));

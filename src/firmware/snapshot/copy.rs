@@ -17,10 +17,10 @@ use crate::os::memory::Memfd;
 const CHUNK: usize = 64 << 10;
 
 /// Bytes that a temporary file leaves free on its medium, because the state folder is there too.
-const LEAVE_FREE: u64 = 1 << 20;
+const RESERVED_BYTES: u64 = 1 << 20;
 
 /// Order for the copying thread.
-pub(super) struct Order {
+pub(super) struct CopyJob {
     /// The hash that the copy must have.
     pub(super) id: ContentId,
     /// Size of the content in bytes.
@@ -48,8 +48,8 @@ enum CopyError {
     Room(io::Error),
 }
 
-impl Order {
-    pub(super) fn carry_out(&self) -> Result<Snapshot, LoadError> {
+impl CopyJob {
+    pub(super) fn run(&self) -> Result<Snapshot, LoadError> {
         let memory = if let Some(memfd) = self.memfd {
             match self.copy_to(memfd, |memfd| memfd.seal(self.room)) {
                 Ok(sealed) => return Ok(self.snapshot(Storage::Memory(sealed))),
@@ -89,7 +89,7 @@ impl Order {
     fn temporary_file(&self, folder: &Path) -> io::Result<File> {
         let file = unnamed_file(folder)?;
         // A file system that does not report its free space fails when it is full.
-        if free_bytes(&file).is_ok_and(|free| free < self.size.saturating_add(LEAVE_FREE)) {
+        if free_bytes(&file).is_ok_and(|free| free < self.size.saturating_add(RESERVED_BYTES)) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(file)
@@ -130,18 +130,18 @@ impl Order {
             ))
         };
         let cannot = |what: &str, error: io::Error| {
-            if out_of_resources(&error) {
+            if is_shortage(&error) {
                 CopyError::Room(error)
             } else {
                 let text = format!("{path} cannot be {what}: {error}");
-                match is_of_the_medium(&error) {
+                match is_medium_error(&error) {
                     true => CopyError::Medium(text),
                     false => CopyError::Source(text),
                 }
             }
         };
         // Opened by path each time, because the folder may have been created again.
-        let root = Folder::open(&self.root).map_err(|error| match out_of_resources(&error) {
+        let root = Folder::open(&self.root).map_err(|error| match is_shortage(&error) {
             true => CopyError::Room(error),
             false => CopyError::Medium(format!("the firmware folder cannot be opened: {error}")),
         })?;
@@ -186,7 +186,7 @@ impl Order {
 }
 
 /// Whether the error concerns the medium and not the file.
-fn is_of_the_medium(error: &io::Error) -> bool {
+fn is_medium_error(error: &io::Error) -> bool {
     let number = error.raw_os_error();
     matches!(
         number,
@@ -195,7 +195,7 @@ fn is_of_the_medium(error: &io::Error) -> bool {
 }
 
 /// Whether the error concerns this process or machine and not the file.
-fn out_of_resources(error: &io::Error) -> bool {
+fn is_shortage(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)

@@ -20,18 +20,18 @@ use std::time::{Duration, Instant};
 
 use smol::lock::Mutex;
 
-use self::copy::Order;
+use self::copy::CopyJob;
 use super::ContentId;
 use super::catalog::{Catalog, ContentSource};
 use crate::os::memory::{Memfd, Sealed, whole_pages};
 use crate::os::process::{file_limit, start_thread};
 
 /// Time for which a content that is no longer offered is kept for paused downloads.
-const KEEP: Duration = Duration::from_secs(3600);
+const KEEP_TIME: Duration = Duration::from_secs(3600);
 
 /// Divisor of the budget. While all snapshots take at most this part of the budget, they may take more memory than they
 /// have bytes, in order to use huge pages.
-const GENEROUS: u64 = 4;
+const HUGE_PAGE_DIVISOR: u64 = 4;
 
 /// The bytes of one content, which never change.
 #[derive(Debug)]
@@ -181,14 +181,14 @@ pub struct Snapshots {
 struct CachedSnapshot {
     snapshot: Arc<Snapshot>,
     /// Value of [`Snapshots::uses`] at the last use.
-    used: u64,
-    /// Value of `used`, and the time, at the last sweep that found the snapshot in use or used since the previous
+    last_use: u64,
+    /// Value of `last_use`, and the time, at the last sweep that found the snapshot in use or used since the previous
     /// sweep.
-    swept: (u64, Instant),
+    last_active: (u64, Instant),
 }
 
 impl CachedSnapshot {
-    fn idle(&self) -> bool {
+    fn is_idle(&self) -> bool {
         Arc::strong_count(&self.snapshot) == 1
     }
 }
@@ -217,7 +217,7 @@ impl Snapshots {
     pub fn get(&self, id: ContentId) -> Option<Arc<Snapshot>> {
         let mut loaded = self.loaded.borrow_mut();
         let cached = loaded.get_mut(&id)?;
-        cached.used = self.next_use();
+        cached.last_use = self.next_use();
         Some(Arc::clone(&cached.snapshot))
     }
 
@@ -249,24 +249,24 @@ impl Snapshots {
         };
         let in_memory = self.make_room(size);
         loop {
-            let order = Order {
+            let job = CopyJob {
                 id,
                 size,
                 root: self.root.clone(),
                 sources: sources.to_vec(),
                 memfd: in_memory.then_some(self.memfd),
-                room: (self.budget / GENEROUS).saturating_sub(self.held()),
+                room: (self.budget / HUGE_PAGE_DIVISOR).saturating_sub(self.held()),
                 spill: self.spill.clone(),
             };
-            let (tell, told) = smol::channel::bounded(1);
+            let (sender, receiver) = smol::channel::bounded(1);
             // If the receiver is gone, the guard is dropped with the message and the snapshot stays in the mutex. If no
-            // thread can be started, `tell` is dropped at once and `recv` fails.
+            // thread can be started, `sender` is dropped at once and `recv` fails.
             let copying = move || {
-                let done = order.carry_out().map(|snapshot| *loader = Some(snapshot));
-                tell.try_send((loader, done)).ok();
+                let done = job.run().map(|snapshot| *loader = Some(snapshot));
+                sender.try_send((loader, done)).ok();
             };
             start_thread("copying", Box::new(copying)).ok();
-            let Ok((guard, done)) = told.recv().await else {
+            let Ok((guard, done)) = receiver.recv().await else {
                 let text = "no thread can be had that copies firmware";
                 return Err(LoadError::Full(text.to_owned()));
             };
@@ -284,17 +284,17 @@ impl Snapshots {
         }
     }
 
-    /// Calls `look` with the loaded contents that have this [`ContentId::short`], including those whose file is gone.
+    /// Calls `visit` with the loaded contents that have this [`ContentId::short`], including those whose file is gone.
     /// Every packet needs this lookup, so it does not allocate a list.
     pub fn with_short<R>(
         &self,
         short: u16,
-        look: impl FnOnce(&mut dyn Iterator<Item = ContentId>) -> R,
+        visit: impl FnOnce(&mut dyn Iterator<Item = ContentId>) -> R,
     ) -> R {
         let loaded = self.loaded.borrow();
         let from_here = loaded.range(ContentId::least_with_short(short)..);
         let mut found = from_here.map(|(id, _)| *id);
-        look(&mut found.by_ref().take_while(|id| id.short() == short))
+        visit(&mut found.by_ref().take_while(|id| id.short() == short))
     }
 
     /// Drops snapshots that are unused for an hour and no longer in the catalogue, and temporary files that are unused
@@ -304,7 +304,7 @@ impl Snapshots {
     }
 
     /// Whether a later sweep may free something, even if nothing is loaded and the folder does not change.
-    pub fn may_give_back(&self, catalog: &Catalog) -> bool {
+    pub fn may_free_memory(&self, catalog: &Catalog) -> bool {
         let is_left = self.loader.try_lock_arc().is_none_or(|left| left.is_some());
         let may_go = |(id, cached): (&ContentId, &CachedSnapshot)| {
             catalog.sources(*id).is_empty() || cached.snapshot.bytes().is_none()
@@ -317,12 +317,12 @@ impl Snapshots {
             self.insert(left);
         }
         self.loaded.borrow_mut().retain(|id, cached| {
-            let (used, since) = cached.swept;
-            if !cached.idle() || cached.used != used {
-                cached.swept = (cached.used, now);
+            let (last_use, since) = cached.last_active;
+            if !cached.is_idle() || cached.last_use != last_use {
+                cached.last_active = (cached.last_use, now);
                 return true;
             }
-            let recent = now.saturating_duration_since(since) < KEEP;
+            let recent = now.saturating_duration_since(since) < KEEP_TIME;
             recent || (offered(*id) && cached.snapshot.bytes().is_some())
         });
     }
@@ -340,12 +340,12 @@ impl Snapshots {
     }
 
     fn insert(&self, snapshot: Snapshot) -> Arc<Snapshot> {
-        let used = self.next_use();
+        let last_use = self.next_use();
         let snapshot = Arc::new(snapshot);
         let cached = CachedSnapshot {
             snapshot: Arc::clone(&snapshot),
-            used,
-            swept: (used, Instant::now()),
+            last_use,
+            last_active: (last_use, Instant::now()),
         };
         self.loaded.borrow_mut().insert(snapshot.id, cached);
         snapshot
@@ -357,8 +357,8 @@ impl Snapshots {
         let mut loaded = self.loaded.borrow_mut();
         let mut idle: Vec<(u64, ContentId)> = loaded
             .iter()
-            .filter(|(_, cached)| cached.idle())
-            .map(|(id, cached)| (cached.used, *id))
+            .filter(|(_, cached)| cached.is_idle())
+            .map(|(id, cached)| (cached.last_use, *id))
             .collect();
         idle.sort_unstable();
         let mut idle = idle.into_iter().map(|(_, id)| id);
@@ -368,7 +368,7 @@ impl Snapshots {
             loaded.remove(&id);
         }
         let memory = |cached: &CachedSnapshot| cached.snapshot.memory();
-        let in_use = loaded.values().filter(|cached| !cached.idle()).map(memory);
+        let in_use = loaded.values().filter(|one| !one.is_idle()).map(memory);
         let wanted = whole_pages(size);
         if in_use.sum::<u64>().saturating_add(wanted) > self.budget {
             return false;
@@ -390,7 +390,7 @@ impl Snapshots {
     fn drop_idle_files(&self) -> bool {
         let mut loaded = self.loaded.borrow_mut();
         let before = loaded.len();
-        loaded.retain(|_, cached| !cached.idle() || cached.snapshot.bytes().is_some());
+        loaded.retain(|_, cached| !cached.is_idle() || cached.snapshot.bytes().is_some());
         loaded.len() < before
     }
 }

@@ -173,7 +173,7 @@ impl Version {
         if let Some(version) = Version::date(text.trim()) {
             return Some(version);
         }
-        let mut characters = text.trim().chars().map(narrow).peekable();
+        let mut characters = text.trim().chars().map(to_half_width).peekable();
         characters.next_if(|&c| c == 'v' || c == 'V');
         let mut fields = [0; 5];
         let mut places = fields.iter_mut();
@@ -269,7 +269,7 @@ impl Version {
     }
 
     /// The script version of a core form as a plain version, with 0 as the middle field.
-    pub fn script_alone(form: CoreForm) -> Version {
+    pub fn script_version(form: CoreForm) -> Version {
         let (a, c) = form.script;
         Version::of([a, 0, c, 0, 0])
     }
@@ -291,7 +291,7 @@ impl Version {
                 script: release.script(),
                 full: form.full.map(|_| release),
             }),
-            (None, Some(form)) => form.full.unwrap_or_else(|| Version::script_alone(form)),
+            (None, Some(form)) => form.full.unwrap_or_else(|| Version::script_version(form)),
             (Some(before), Some(form)) if before.full.is_some() => {
                 Version::of_core_form(form.with_middle_of(before))
             }
@@ -314,7 +314,7 @@ impl fmt::Display for Version {
 }
 
 /// Converts a full-width character to ASCII: an input method left in full-width mode writes `２．０．１`.
-fn narrow(c: char) -> char {
+fn to_half_width(c: char) -> char {
     match c {
         '\u{ff01}'..='\u{ff5e}' => u32::from(c)
             .checked_sub(0xfee0)

@@ -10,7 +10,7 @@ fn stands(device: &str, release: &str) -> Standing {
 }
 
 #[test]
-fn what_devices_and_folders_write_is_read() {
+fn versions_of_devices_and_folders_are_parsed() {
     for (text, fields) in [
         ("2.0.1", [2, 0, 1, 0, 0]),
         ("v2.0.01", [2, 0, 1, 0, 0]),
@@ -200,7 +200,7 @@ fn off_luatos_a_large_first_field_is_only_a_number() {
 }
 
 #[test]
-fn what_a_device_reports_afterwards_keeps_its_form() {
+fn the_version_after_an_update_keeps_the_devices_form() {
     let after =
         |device, release| Version::after_installing(v(device), v(release), FirstField::Core);
     assert_eq!(after("2012.2.0", "2.7.1"), v("2012.2.1"));
@@ -236,7 +236,7 @@ fn any_version() -> impl Strategy<Value = Version> {
 
 proptest! {
     #[test]
-    fn no_text_panics_and_what_is_read_is_read_back(text in "[ vV0-9.０-９．a。-]{0,20}|\\PC*") {
+    fn no_text_panics_and_a_parsed_version_is_parsed_back(text in "[ vV0-9.０-９．a。-]{0,20}|\\PC*") {
         if let Some(version) = Version::parse(&text) {
             prop_assert_eq!(Version::parse(&version.to_string()), Some(version));
         }
@@ -268,7 +268,7 @@ proptest! {
     }
 
     #[test]
-    fn whoever_took_a_newer_release_is_not_offered_it_again(
+    fn an_installed_release_is_not_offered_again(
         device in any_version(), release in any_version(),
         first in prop::sample::select(vec![FirstField::Core, FirstField::Number, FirstField::Unstated]),
     ) {

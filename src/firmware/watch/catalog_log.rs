@@ -11,7 +11,7 @@ use crate::firmware::audience::Group;
 use crate::firmware::catalog::{Catalog, Remark};
 
 /// Maximum number of lines of one kind that are logged at a time; further lines are counted.
-const LINES: usize = 40;
+const MOST_LINES: usize = 40;
 
 /// Contents of the catalogue that were logged.
 #[derive(Debug, Default)]
@@ -20,13 +20,13 @@ pub(super) struct CatalogLog {
     available: BTreeMap<Box<str>, ContentId>,
     remarks: BTreeSet<Remark>,
     groups: BTreeMap<String, Arc<Group>>,
-    told: bool,
+    logged: bool,
 }
 
 impl CatalogLog {
     /// Logs the contents of a catalogue that were not logged yet. The files of the first catalogue are logged at level
     /// debug, because the server logs a summary of them.
-    pub(super) fn tell(&mut self, catalog: &Catalog) {
+    pub(super) fn log_changes(&mut self, catalog: &Catalog) {
         let mut lines = Vec::new();
         let mut available = BTreeMap::new();
         let releases = catalog.projects().iter().flat_map(|p| &p.releases);
@@ -53,9 +53,12 @@ impl CatalogLog {
             }
         }
         self.groups = groups;
-        let level = if self.told { Level::Info } else { Level::Debug };
+        let level = match self.logged {
+            true => Level::Info,
+            false => Level::Debug,
+        };
         write(level, &lines, "more are available");
-        self.told = true;
+        self.logged = true;
 
         // A waiting file is logged once it is complete. A quarantined file is logged by the server.
         let mut lines = Vec::new();
@@ -94,10 +97,10 @@ impl CatalogLog {
 }
 
 fn write(level: Level, lines: &[String], more: &str) {
-    for line in lines.iter().take(LINES) {
+    for line in lines.iter().take(MOST_LINES) {
         log::log!(target: "firmware", level, "{line}");
     }
-    let rest = lines.len().saturating_sub(LINES);
+    let rest = lines.len().saturating_sub(MOST_LINES);
     if rest > 0 {
         log::log!(target: "firmware", level, "{rest} {more}");
     }

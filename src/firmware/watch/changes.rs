@@ -1,4 +1,4 @@
-//! File system events (notify): collects the paths that changed since the last look.
+//! File system events (notify): collects the paths that changed since the last scan.
 //!
 //! The recursive mode of notify is not used. It would follow links out of the folder, stop at the first folder that it
 //! may not read, and miss files that are put into a new folder before its watch is set. So each folder that a walk has
@@ -16,9 +16,9 @@ use crate::firmware::scan::{ByPath, FolderId};
 use crate::os::without::Feature;
 
 /// Maximum number of changed paths; above it the whole folder is walked.
-const MOST: usize = 500;
+const MOST_PATHS: usize = 500;
 
-/// Paths that changed since the last look.
+/// Paths that changed since the last scan.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     /// Paths relative to the firmware folder. Empty if `everything` is set.
@@ -49,7 +49,7 @@ impl Changes {
             // An overflow or an error.
             Ok(_) | Err(_) => self.everything = true,
         }
-        self.everything |= self.paths.len() > MOST;
+        self.everything |= self.paths.len() > MOST_PATHS;
         if self.everything {
             self.paths.clear();
         }
@@ -77,7 +77,7 @@ impl ChangeCollector {
         std::mem::take(&mut *changes)
     }
 
-    fn event(&self, base: &Path, event: notify::Result<notify::Event>) {
+    fn add(&self, base: &Path, event: notify::Result<notify::Event>) {
         let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         let was_empty = changes.is_empty();
         changes.add(base, event);
@@ -126,8 +126,7 @@ impl FolderWatches {
         Feature::Inotify.available().map_err(notify::Error::io)?;
         let base = root.canonicalize().map_err(notify::Error::io)?;
         let handler_base = base.clone();
-        let watcher =
-            notify::recommended_watcher(move |event| changes.event(&handler_base, event))?;
+        let watcher = notify::recommended_watcher(move |event| changes.add(&handler_base, event))?;
         Ok(FolderWatches {
             watcher,
             base,
@@ -138,7 +137,7 @@ impl FolderWatches {
     /// Watches the folders that a walk saw. `scope` holds the paths that were examined because of events; with `None`
     /// the whole folder was walked. Returns `true` if a watch is new, so that changes before it was set may have been
     /// missed. Fails if no more folders can be watched.
-    pub(super) fn follow(
+    pub(super) fn watch_folders(
         &mut self,
         scope: Option<&[String]>,
         folders: &ByPath<FolderId>,
@@ -172,7 +171,7 @@ impl FolderWatches {
 
     /// Makes the next walk set all watches again, because some may be lost. A watch is removed with its folder, and a
     /// new folder may have the inode number of the former one.
-    pub(super) fn distrust(&mut self) {
+    pub(super) fn invalidate(&mut self) {
         self.watched.clear();
     }
 }
@@ -204,17 +203,17 @@ mod tests {
     const DATA: EventKind = EventKind::Modify(ModifyKind::Data(DataChange::Any));
 
     #[test]
-    fn many_events_wake_the_watcher_once_until_it_has_looked() {
+    fn many_events_wake_the_watcher_once_until_it_takes_the_changes() {
         let (changes, woken) = collector();
         for _ in 0..10 {
-            changes.event("/f".as_ref(), event(DATA, "/f/A/1.0.0/update.bin"));
+            changes.add("/f".as_ref(), event(DATA, "/f/A/1.0.0/update.bin"));
         }
         assert_eq!(woken.load(Ordering::Relaxed), 1);
         let taken = changes.take();
         assert!(taken.paths.contains("A/1.0.0/update.bin"));
         assert_eq!(taken.paths.len(), 1);
         assert!(!taken.everything);
-        changes.event("/f".as_ref(), event(DATA, "/f/A"));
+        changes.add("/f".as_ref(), event(DATA, "/f/A"));
         assert_eq!(woken.load(Ordering::Relaxed), 2);
     }
 
@@ -222,12 +221,12 @@ mod tests {
     fn reading_and_ignored_names_are_no_changes() {
         let (changes, woken) = collector();
         let open = EventKind::Access(AccessKind::Open(AccessMode::Any));
-        changes.event("/f".as_ref(), event(open, "/f/A/update.bin"));
-        changes.event("/f".as_ref(), event(DATA, "/f/.luat-ota/hashes.jsonl"));
-        changes.event("/f".as_ref(), event(DATA, "/f/A/update.bin.part"));
+        changes.add("/f".as_ref(), event(open, "/f/A/update.bin"));
+        changes.add("/f".as_ref(), event(DATA, "/f/.luat-ota/hashes.jsonl"));
+        changes.add("/f".as_ref(), event(DATA, "/f/A/update.bin.part"));
         assert_eq!(woken.load(Ordering::Relaxed), 0);
         let close = EventKind::Access(AccessKind::Close(AccessMode::Write));
-        changes.event("/f".as_ref(), event(close, "/f/A/update.bin"));
+        changes.add("/f".as_ref(), event(close, "/f/A/update.bin"));
         assert_eq!(changes.take().paths.len(), 1);
     }
 
@@ -235,16 +234,16 @@ mod tests {
     fn an_overflow_an_error_the_root_and_too_many_changes_mean_everything() {
         let (changes, _) = collector();
         let overflow = notify::Event::new(EventKind::Other).set_flag(Flag::Rescan);
-        changes.event("/f".as_ref(), Ok(overflow));
+        changes.add("/f".as_ref(), Ok(overflow));
         assert!(changes.take().everything);
-        changes.event("/f".as_ref(), Err(notify::Error::generic("?")));
+        changes.add("/f".as_ref(), Err(notify::Error::generic("?")));
         assert!(changes.take().everything);
-        changes.event("/f".as_ref(), event(EventKind::Any, "/f"));
+        changes.add("/f".as_ref(), event(EventKind::Any, "/f"));
         assert!(changes.take().everything);
-        for number in 0..=MOST {
+        for number in 0..=MOST_PATHS {
             let path = format!("/f/{number}.bin");
             let create = EventKind::Create(CreateKind::File);
-            changes.event("/f".as_ref(), event(create, &path));
+            changes.add("/f".as_ref(), event(create, &path));
         }
         let taken = changes.take();
         assert!(taken.everything && taken.paths.is_empty());

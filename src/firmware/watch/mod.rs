@@ -1,12 +1,12 @@
 //! Watches the firmware folder and publishes a new catalogue after each change. Runs on its own thread; a second thread
-//! reads files. File system events only show where to look; the scan determines what changed.
+//! reads files. File system events only show what to scan; the scan determines what changed.
 //!
 //! No descriptor of the firmware folder is kept open, because a removable medium could not be unmounted otherwise.
 
 mod catalog_log;
 mod changes;
-mod look;
 mod reader;
+mod scanning;
 
 use std::io;
 use std::path::PathBuf;
@@ -28,22 +28,22 @@ use crate::os::process::start_thread;
 
 /// Longest time between two full scans, regardless of the configuration.
 const LONGEST_RESCAN: Duration = Duration::from_secs(24 * 3600);
-/// Time from the first event to the look, so that one look covers a whole burst of events.
+/// Time from the first event to the partial scan, so that one scan covers a whole burst of events.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// Time between two catalogues while files are being read.
-const PUBLISH: Duration = Duration::from_millis(500);
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(500);
 /// Walks and builds take at most one part in this many of the thread's time.
 const SHARE: u32 = 10;
 /// Time until the next attempt after a missing folder or a shortage of descriptors.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Time until new hashes are written.
-const SAVE: Duration = Duration::from_secs(5);
+const SAVE_DELAY: Duration = Duration::from_secs(5);
 /// Time until new hashes are written while files are still being read or written.
-const SAVE_BUSY: Duration = Duration::from_secs(30);
+const BUSY_SAVE_DELAY: Duration = Duration::from_secs(30);
 /// Shortest time between two log lines about the same fault.
-const TELL: Duration = Duration::from_secs(60);
+const LOG_PAUSE: Duration = Duration::from_secs(60);
 /// Time that [`Watcher::stop`] waits for a disk that does not respond.
-const STOP: Duration = Duration::from_secs(5);
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Options of the watcher.
 pub struct WatchOptions {
@@ -130,12 +130,12 @@ impl Watcher {
     /// Writes new hashes to the state folder and stops the threads. Waits up to five seconds for a disk that does not
     /// respond.
     pub fn stop(self) {
-        self.tell_to_stop();
+        self.request_stop();
         // Nothing is ever sent. The receiver returns when the sender is dropped.
-        self.ended.recv_timeout(STOP).ok();
+        self.ended.recv_timeout(STOP_TIMEOUT).ok();
     }
 
-    fn tell_to_stop(&self) {
+    fn request_stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         self.send(WatchMessage::Stop);
     }
@@ -148,7 +148,7 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        self.tell_to_stop();
+        self.request_stop();
     }
 }
 
@@ -175,7 +175,7 @@ struct WatchLoop {
     /// Reason why the root cannot be walked.
     missing: Option<String>,
     /// `missing` as stated in the last catalogue.
-    told_missing: Option<String>,
+    published_missing: Option<String>,
     /// [`Catalog::reading`] of the last catalogue.
     reading: bool,
     /// Whether a full scan is requested.
@@ -183,7 +183,7 @@ struct WatchLoop {
     /// Time of the first change that was not examined yet.
     changed_since: Option<Instant>,
     next_scan: Instant,
-    no_look_before: Instant,
+    no_partial_scan_before: Instant,
     no_scan_before: Instant,
     no_catalog_before: Instant,
     published: Instant,
@@ -191,8 +191,8 @@ struct WatchLoop {
     unsaved_since: Option<Instant>,
     no_reading_before: Instant,
     no_save_before: Instant,
-    told_no_events: bool,
-    told_shortage: Option<Instant>,
+    logged_no_events: bool,
+    logged_shortage: Option<Instant>,
     stopped: bool,
 }
 
@@ -221,27 +221,27 @@ impl WatchLoop {
             last: None,
             root_id: None,
             missing: None,
-            told_missing: None,
+            published_missing: None,
             reading: true,
             scan_wanted: true,
             changed_since: None,
             next_scan: now,
-            no_look_before: now,
+            no_partial_scan_before: now,
             no_scan_before: now,
             no_catalog_before: now,
             published: now,
             unsaved_since: None,
             no_reading_before: now,
             no_save_before: now,
-            told_no_events: false,
-            told_shortage: None,
+            logged_no_events: false,
+            logged_shortage: None,
             stopped: false,
         }
     }
 
     fn run(mut self, inbox: &Receiver<WatchMessage>) {
         while self.step() {
-            let pause = self.wake().saturating_duration_since(Instant::now());
+            let pause = self.wake_time().saturating_duration_since(Instant::now());
             if let Ok(message) = inbox.recv_timeout(pause) {
                 self.receive(message);
                 // Take all queued messages, so that one step handles them together.
@@ -264,9 +264,9 @@ impl WatchLoop {
                 self.outstanding -= 1;
                 if matches!(outcome, ReadOutcome::Gone) {
                     // Without file system events, only a scan shows what happened.
-                    self.next_scan = self.next_scan.min(now + RETRY);
+                    self.next_scan = self.next_scan.min(now + RETRY_DELAY);
                 }
-                self.files.outcome(&job, outcome, now, &mut self.known);
+                self.files.add_outcome(&job, outcome, now, &mut self.known);
             }
             WatchMessage::Rescan => self.scan_wanted = true,
             WatchMessage::Reread(path) => self.files.reread(&path, now, &mut self.known),
@@ -282,17 +282,17 @@ impl WatchLoop {
         let now = Instant::now();
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         self.scan_wanted |= now >= self.next_scan;
-        if is_due(self.look_due()) {
+        if is_due(self.partial_scan_due()) {
             self.changed_since = None;
             let changes = self.changes.take();
-            self.look(changes);
+            self.partial_scan(changes);
         }
         if self.scan_wanted && now >= self.no_scan_before {
             self.scan_wanted = false;
             self.changed_since = None;
             let changes = self.changes.take();
-            self.distrust(&changes);
-            self.scan();
+            self.invalidate_watches(&changes);
+            self.full_scan();
         }
         let now = Instant::now();
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
@@ -302,7 +302,7 @@ impl WatchLoop {
         if is_due(self.catalog_due()) && !self.publish() {
             return false;
         }
-        if self.known.changed() {
+        if self.known.is_unsaved() {
             self.unsaved_since.get_or_insert(now);
         }
         if is_due(self.save_due()) {
@@ -314,10 +314,10 @@ impl WatchLoop {
     fn start_reading(&mut self, now: Instant) {
         let Ok(root) = Folder::open(&self.root) else {
             self.scan_wanted = true;
-            self.no_reading_before = now + RETRY;
+            self.no_reading_before = now + RETRY_DELAY;
             return;
         };
-        self.files.again(&root, now, &mut self.known);
+        self.files.reread_due(&root, now, &mut self.known);
         let jobs = self.files.jobs(now);
         self.outstanding = jobs.len();
         if !jobs.is_empty() {
@@ -328,19 +328,19 @@ impl WatchLoop {
 
     /// Whether files that were in the folder at the start are still being read. Files that are being written, or cannot
     /// be read at present, are tried again later and not waited for.
-    fn still_reads(&self) -> bool {
+    fn is_reading(&self) -> bool {
         let is_due = || self.files.due().is_some_and(|due| due <= Instant::now());
         self.reading && (self.missing.is_some() || self.outstanding > 0 || is_due())
     }
 
     /// Time at which [`WatchLoop::step`] will have something to do, if no message arrives.
-    fn wake(&self) -> Instant {
+    fn wake_time(&self) -> Instant {
         let scan = match self.scan_wanted {
             true => self.no_scan_before,
             false => self.next_scan,
         };
         [
-            self.look_due(),
+            self.partial_scan_due(),
             self.reading_due(),
             self.catalog_due(),
             self.save_due(),
@@ -350,9 +350,9 @@ impl WatchLoop {
         .fold(scan, Instant::min)
     }
 
-    fn look_due(&self) -> Option<Instant> {
+    fn partial_scan_due(&self) -> Option<Instant> {
         let since = self.changed_since?;
-        Some((since + DEBOUNCE).max(self.no_look_before))
+        Some((since + DEBOUNCE).max(self.no_partial_scan_before))
     }
 
     fn reading_due(&self) -> Option<Instant> {
@@ -361,20 +361,20 @@ impl WatchLoop {
     }
 
     fn catalog_due(&self) -> Option<Instant> {
-        let is_told = self.last.is_some()
-            && self.reading == self.still_reads()
-            && !self.files.changed()
-            && self.missing == self.told_missing;
+        let is_published = self.last.is_some()
+            && self.reading == self.is_reading()
+            && !self.files.is_changed()
+            && self.missing == self.published_missing;
         let patience = match self.outstanding {
             0 => Duration::ZERO,
-            _ => PUBLISH,
+            _ => PUBLISH_INTERVAL,
         };
-        (!is_told).then(|| self.no_catalog_before.max(self.published + patience))
+        (!is_published).then(|| self.no_catalog_before.max(self.published + patience))
     }
 
     fn save_due(&self) -> Option<Instant> {
         let is_busy = self.outstanding > 0 || self.files.is_busy();
-        let patience = if is_busy { SAVE_BUSY } else { SAVE };
+        let patience = if is_busy { BUSY_SAVE_DELAY } else { SAVE_DELAY };
         let since = self.unsaved_since?;
         Some((since + patience).max(self.no_save_before))
     }
@@ -382,9 +382,9 @@ impl WatchLoop {
     /// Sends the next catalogue if it differs from the last one. Returns `false` if the receiver is gone.
     fn publish(&mut self) -> bool {
         let start = Instant::now();
-        let mut found = self.files.found();
-        self.told_missing.clone_from(&self.missing);
-        self.reading = self.still_reads();
+        let mut found = self.files.scan_result();
+        self.published_missing.clone_from(&self.missing);
+        self.reading = self.is_reading();
         found.reading = self.reading;
         if let Some(text) = &self.missing {
             found.quarantined.push(Remark::new(".", text));
@@ -392,11 +392,11 @@ impl WatchLoop {
         }
         let catalog = Catalog::build(found);
         self.published = Instant::now();
-        self.no_catalog_before = rest(start);
+        self.no_catalog_before = pause_until(start);
         if self.last.as_deref() == Some(&catalog) {
             return true;
         }
-        self.log.tell(&catalog);
+        self.log.log_changes(&catalog);
         let catalog = Arc::new(catalog);
         self.last = Some(catalog.clone());
         self.catalogs.force_send(catalog).is_ok()
@@ -405,14 +405,14 @@ impl WatchLoop {
     /// Writes the table of hashes if it is out of date.
     fn save(&mut self) {
         self.unsaved_since = None;
-        if !self.known.changed() {
+        if !self.known.is_unsaved() {
             return;
         }
         if self.missing.is_none() {
             self.known.keep_only(&self.files.stamps());
         }
         if let Err(error) = self.known.save() {
-            self.no_save_before = Instant::now() + TELL;
+            self.no_save_before = Instant::now() + LOG_PAUSE;
             log::warn!(
                 target: "firmware",
                 "the hashes of the firmware files cannot be written to the state folder: {error}; \
@@ -423,7 +423,7 @@ impl WatchLoop {
 }
 
 /// Returns the end of the pause after work that began at `start`. The pause limits the work to a small share of time.
-fn rest(start: Instant) -> Instant {
+fn pause_until(start: Instant) -> Instant {
     let now = Instant::now();
     now + now.saturating_duration_since(start).saturating_mul(SHARE)
 }

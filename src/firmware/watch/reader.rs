@@ -27,12 +27,12 @@ impl Reader {
     pub(super) fn run(self) {
         // On Linux each thread has its own niceness. If the call fails, only the priority differs.
         rustix::process::setpriority_process(None, NICE).ok();
-        let go_on = || !self.stopping.load(Ordering::Relaxed);
+        let keep_reading = || !self.stopping.load(Ordering::Relaxed);
         for batch in &self.jobs {
             let root = Folder::open(&self.root);
             for job in batch {
                 let outcome = match &root {
-                    Ok(root) if go_on() => reading::read(root, &job, &go_on),
+                    Ok(root) if keep_reading() => reading::read(root, &job, &keep_reading),
                     Ok(_) => ReadOutcome::Later,
                     Err(_) => ReadOutcome::Gone,
                 };

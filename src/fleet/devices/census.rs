@@ -283,7 +283,7 @@ fn admits(
     let named = rules
         .allow
         .as_ref()
-        .is_some_and(|allow| allow.names(device));
+        .is_some_and(|allow| allow.lists_singly(device));
     let in_rollout = || match (percent, version) {
         (Some(percent), Some(version)) => {
             f64::from(cohort(project, version, device)) < percent * 100.0

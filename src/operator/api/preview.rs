@@ -113,7 +113,7 @@ impl Proposal {
     fn moment(&self, rules: impl Fn(&ProposedEdit) -> Option<&Arc<Rules>>) -> i64 {
         let rules = self.edits.iter().filter_map(rules);
         let open = rules.filter(|rules| !rules.is_paused());
-        open.fold(unix_now(), |moment, rules| rules.opens(moment))
+        open.fold(unix_now(), |moment, rules| rules.opening_time(moment))
     }
 }
 

@@ -52,9 +52,9 @@ pub(super) async fn post(context: &OperatorContext, body: &mut RequestBody<'_>) 
                 None => Ok(rules_of(&root, &owned)),
             });
             let rules = rules.await?.map_err(Response::unprocessable)?;
-            problem = catalog.may_come(candidate, &rules).err();
-            warnings = catalog.doubts(candidate);
-            if let Ok(with_file) = catalog.with(candidate, size, rules) {
+            problem = catalog.check_candidate(candidate, &rules).err();
+            warnings = catalog.warnings_about(candidate);
+            if let Ok(with_file) = catalog.with_candidate(candidate, size, rules) {
                 counts = OfferCounts::of(context, &with_file, place, path).await;
                 warnings.extend(counts.warning());
             }

@@ -211,7 +211,7 @@ fn one(
         let counts = SHARED_STATES.map(|state| (state.word().to_owned(), counts.of(state).into()));
         Map::from_iter(counts)
     });
-    let mut audience = vec![words::whom(release)];
+    let mut audience = vec![words::audience_text(release)];
     let conditions = words::conditions(release);
     audience.extend(conditions.iter().map(|(_, text)| text.clone()));
     let conditions: Value = conditions

@@ -87,7 +87,7 @@ pub(super) async fn put(
         }
     }
     match outcome.recv().await {
-        Ok(Ok(Some(taken))) if taken.was_there && only_new => Err(Response::problem(
+        Ok(Ok(Some(taken))) if taken.existed && only_new => Err(Response::problem(
             StatusCode::PreconditionFailed,
             format!("{path} is there already, with the same bytes"),
         )),
@@ -123,16 +123,16 @@ pub(super) fn busy() -> Response {
 
 fn done(context: &OperatorContext, path: &str, taken: &StoredFile) -> Response {
     let (size, content) = (taken.inspected.size, taken.inspected.content);
-    let status = match taken.was_there {
+    let status = match taken.existed {
         true => StatusCode::Ok,
         false => StatusCode::Created,
     };
-    if !taken.was_there {
+    if !taken.existed {
         // Needed on a file system that reports no changes.
         (context.rescan)();
     }
     let shown = json!({"path": path, "size": size, "sha256": content.to_string()});
-    let effect = match (taken.was_there, name::firmware_path(path)) {
+    let effect = match (taken.existed, name::firmware_path(path)) {
         (true, _) => Effect::Nothing,
         (false, Ok(of)) => Effect::Change(Box::new(ChangeEntry::new(
             ChangeEntry::UPLOAD,

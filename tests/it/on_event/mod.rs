@@ -245,7 +245,7 @@ fn a_program_that_hangs_or_fails_slows_no_check_and_is_counted() {
 
 /// Records a device that downloads the file of 2.0.0.
 fn takes(fleet: &mut Fleet, place: &Place, id: &str, now: Instant) {
-    let catalog = scan::now(&place.firmware(), &mut KnownFiles::open(None)).unwrap();
+    let catalog = scan::catalog(&place.firmware(), &mut KnownFiles::open(None)).unwrap();
     let check = check(id, "1.0.0");
     let address = IpAddr::from([127, 0, 0, 1]);
     let who = Requester::of(&check, address).unwrap();
@@ -279,7 +279,7 @@ fn check<'a>(id: &'a str, version: &'a str) -> Check<'a> {
 fn devices_that_fall_silent_and_the_first_that_is_confirmed_are_told_once_over_restarts() {
     let place = Place::new();
     place.drop_firmware("P/2.0.0/update.bin", &noise(76, 5000));
-    let catalog = scan::now(&place.firmware(), &mut KnownFiles::open(None)).unwrap();
+    let catalog = scan::catalog(&place.firmware(), &mut KnownFiles::open(None)).unwrap();
     let began = Instant::now();
     let day = |days: u64| began + Duration::from_secs(days * 24 * 60 * 60);
     let open = |now| {

@@ -56,11 +56,11 @@ fn rules_have_the_devices_of_their_groups() {
     for device in [IMEI, "862991440000001", "sensor-7"] {
         assert!(allow.contains(id(device)), "{device}");
     }
-    assert!(allow.names(id("sensor-7")) && !allow.names(id(IMEI)));
+    assert!(allow.lists_singly(id("sensor-7")) && !allow.lists_singly(id(IMEI)));
     for (release, denied) in [(newest, true), (oldest, false)] {
         let deny = release.rules.deny.as_ref().unwrap();
         assert!(deny.contains(id("862991440000001")) && release.held_back.is_none());
-        assert_eq!(deny.names(id("sensor-8")), denied);
+        assert_eq!(deny.lists_singly(id("sensor-8")), denied);
     }
     let words: Vec<_> = newest
         .rules
@@ -76,7 +76,7 @@ fn rules_have_the_devices_of_their_groups() {
 }
 
 #[test]
-fn a_group_that_cannot_be_used_matches_no_device_and_holds_back_what_denies_it() {
+fn an_unusable_group_matches_no_device_and_holds_back_releases_that_deny_it() {
     let broken = || vec![group("lost", "nonsense, 1\n"), group("empty", "# later\n")];
     for (name, why) in [
         ("gone", "there is no file @gone.txt at the top"),
@@ -138,7 +138,7 @@ fn a_group_that_cannot_be_used_matches_no_device_and_holds_back_what_denies_it()
 }
 
 #[test]
-fn a_group_that_is_not_read_yet_is_waited_for_without_a_warning() {
+fn a_group_that_is_not_read_yet_causes_no_warning() {
     let waiting = || ScannedGroup {
         path: "@pilot.txt".to_owned(),
         group: Err(String::new()),
@@ -156,7 +156,7 @@ fn a_group_that_is_not_read_yet_is_waited_for_without_a_warning() {
 }
 
 #[test]
-fn an_entry_of_a_group_that_no_device_can_match_is_warned_of() {
+fn an_entry_of_a_group_that_no_device_can_match_causes_a_warning() {
     let catalog = catalog(
         vec![],
         vec![group("pilot", "8629914437533\n862991443753386\n")],

@@ -63,7 +63,7 @@ fn releases_are_newest_first_and_one_version_is_one_release() {
 }
 
 #[test]
-fn two_files_for_the_same_with_other_bytes_are_both_quarantined() {
+fn two_files_for_the_same_modules_with_other_bytes_are_both_quarantined() {
     let catalog = build(
         vec![
             generic("P/1.0/a.bin", 1),
@@ -80,7 +80,7 @@ fn two_files_for_the_same_with_other_bytes_are_both_quarantined() {
 }
 
 #[test]
-fn a_second_rules_file_for_the_same_holds_it_back() {
+fn a_second_rules_file_holds_its_release_back() {
     let paused = r#"{"paused": true}"#;
     for (one, other, held) in [
         ("P/1.0/release.json", "P_1.0/release.json", "1.0"),
@@ -105,7 +105,7 @@ fn a_second_rules_file_for_the_same_holds_it_back() {
 }
 
 #[test]
-fn two_files_for_the_same_with_the_same_bytes_are_one() {
+fn two_files_with_the_same_bytes_are_one_package() {
     let catalog = build(
         vec![generic("P/1.0/a.bin", 1), generic("P_1.0/b.bin", 1)],
         vec![],
@@ -149,7 +149,7 @@ fn last_good_rules_stay_in_force_and_the_error_is_shown() {
 }
 
 #[test]
-fn a_catalogue_says_the_same_exactly_if_nothing_changed() {
+fn catalogues_are_equal_exactly_if_nothing_changed() {
     let found = |second: u8| ScanResult {
         files: vec![generic("P/1.0/u.bin", 1), generic("Q/1.0/u.bin", second)],
         ..ScanResult::default()
@@ -179,17 +179,20 @@ fn contents_are_found_by_their_id_and_by_its_first_bits() {
 }
 
 #[test]
-fn only_what_says_direct_is_direct() {
+fn only_a_release_with_the_rule_direct_is_direct() {
     let catalog = build(
         vec![generic("P/1.0/u.bin", 1), generic("P/1.1/u.bin", 2)],
         vec![rules("P/1.0/release.json", r#"{"direct": true}"#)],
     );
-    assert_eq!(catalog.direct("P/1.0/u.bin"), Some(ContentId([1; 32])));
-    assert_eq!(catalog.direct("P/1.1/u.bin"), None);
+    assert_eq!(
+        catalog.direct_content("P/1.0/u.bin"),
+        Some(ContentId([1; 32]))
+    );
+    assert_eq!(catalog.direct_content("P/1.1/u.bin"), None);
 }
 
 #[test]
-fn what_looks_like_a_mistake_is_said() {
+fn likely_mistakes_cause_warnings() {
     let script = PackageKind::Ec7xx { delta: false };
     let catalog = build(
         vec![
@@ -223,7 +226,7 @@ fn what_looks_like_a_mistake_is_said() {
 }
 
 #[test]
-fn a_file_is_a_projects_by_its_folder_or_its_name() {
+fn a_file_belongs_to_a_project_by_its_folder_or_its_name() {
     let paths = [
         "AIR/1.0.1/u.bin",
         "AIR9_1.0.1.bin",
@@ -240,11 +243,11 @@ fn a_file_is_a_projects_by_its_folder_or_its_name() {
         ..Catalog::default()
     };
     for project in ["AIR", "AIR9", "P", "P.Q"] {
-        assert!(catalog.waits_for(project), "{project}");
-        assert!(catalog.quarantines(project), "{project}");
+        assert!(catalog.has_waiting(project), "{project}");
+        assert!(catalog.has_quarantined(project), "{project}");
     }
     for project in ["", "AI", "AIR9_1.0.1.bin", "Q", "1.0.1", "Z"] {
-        assert!(!catalog.waits_for(project), "{project}");
-        assert!(!catalog.quarantines(project), "{project}");
+        assert!(!catalog.has_waiting(project), "{project}");
+        assert!(!catalog.has_quarantined(project), "{project}");
     }
 }

@@ -18,7 +18,7 @@ fn named(
 }
 
 #[test]
-fn what_modules_send_is_taken_apart() {
+fn names_from_modules_are_split_into_parts() {
     for (text, expected) in [
         (
             "ALIYUN_Luat_V0017_ASR1802",
@@ -153,7 +153,7 @@ fn a_name_without_a_marker_is_all_project() {
 }
 
 #[test]
-fn files_are_told_apart_by_their_endings() {
+fn files_are_classified_by_their_endings() {
     for name in [
         "update.bin",
         "UPDATE.BIN",
@@ -223,7 +223,7 @@ fn files_are_told_apart_by_their_endings() {
 }
 
 #[test]
-fn what_people_drop_by_mistake_gets_a_sentence_that_says_what_to_drop() {
+fn a_file_dropped_by_mistake_gets_a_sentence_that_names_the_right_file() {
     for (name, part) in [
         ("x.binpkg", "升级文件"),
         ("x.LOD", "升级文件"),
@@ -312,7 +312,7 @@ proptest! {
     }
 
     #[test]
-    fn a_firmware_name_is_what_it_was_made_of(
+    fn a_firmware_name_has_the_parts_that_it_was_made_of(
         project in "[A-Za-z_. 水表-]{0,12}",
         core in 0u32..10_000,
         platform in "[A-UW-Z0-9][A-Z0-9_]{0,8}",
@@ -328,7 +328,7 @@ proptest! {
     }
 
     #[test]
-    fn all_layouts_of_one_release_say_the_same(
+    fn all_layouts_of_one_release_have_the_same_meaning(
         project in "[A-Za-z水_.-]{0,10}[A-Za-z表]",
         version in "[0-9]{1,4}\\.[0-9]{1,3}\\.[0-9]{1,3}",
         core in 1u32..10_000,

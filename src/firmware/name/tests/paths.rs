@@ -123,7 +123,7 @@ fn every_layout_of_the_folder_is_read() {
 }
 
 #[test]
-fn what_is_not_understood_is_explained() {
+fn an_invalid_path_is_explained() {
     for (path, parts) in [
         ("update.bin", &["Luatools", "PROJECT/2.0.1/update.bin"][..]),
         (

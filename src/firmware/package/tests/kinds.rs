@@ -10,7 +10,7 @@ fn all_kinds() -> [PackageKind; 16] {
 #[test]
 fn a_package_contradicts_the_name_of_a_platform_that_cannot_take_it() {
     let ec7xx = PackageKind::Ec7xx { delta: false };
-    let sentence = ec7xx.contradicts(Some("Air8101")).unwrap();
+    let sentence = ec7xx.platform_conflict(Some("Air8101")).unwrap();
     for part in [
         "EC7xx script",
         "Air8101",
@@ -27,7 +27,7 @@ fn a_package_contradicts_the_name_of_a_platform_that_cannot_take_it() {
         (PackageKind::LuaDb, "ESP32C3"),
     ] {
         assert_eq!(
-            kind.contradicts(Some(platform)),
+            kind.platform_conflict(Some(platform)),
             None,
             "{kind:?} {platform}"
         );
@@ -40,12 +40,12 @@ fn a_package_contradicts_the_name_of_a_platform_that_cannot_take_it() {
         (PackageKind::W800 { script: true }, "Air8101"),
     ] {
         assert!(
-            kind.contradicts(Some(platform)).is_some(),
+            kind.platform_conflict(Some(platform)).is_some(),
             "{kind:?} {platform}"
         );
     }
     for platform in ["Air780EPM", "EC618", "Air8101", "Air1602"] {
-        let sentence = PackageKind::Generic.lacks_header(Some(platform)).unwrap();
+        let sentence = PackageKind::Generic.missing_header(Some(platform)).unwrap();
         assert!(
             sentence.contains("no module of that platform"),
             "{sentence}"
@@ -61,14 +61,14 @@ fn a_package_contradicts_the_name_of_a_platform_that_cannot_take_it() {
         "水表",
     ] {
         assert_eq!(
-            PackageKind::Generic.lacks_header(Some(platform)),
+            PackageKind::Generic.missing_header(Some(platform)),
             None,
             "{platform}"
         );
     }
     for kind in all_kinds() {
         assert_eq!(
-            (kind.contradicts(None), kind.lacks_header(None)),
+            (kind.platform_conflict(None), kind.missing_header(None)),
             (None, None)
         );
     }

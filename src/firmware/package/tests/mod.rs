@@ -111,7 +111,7 @@ fn the_crc_is_that_of_the_headers_that_modules_accept() {
 }
 
 #[test]
-fn whole_eigen_packages_are_told_apart() {
+fn whole_eigen_packages_are_recognised() {
     let script = noise(5745);
     let delta = noise(40_000);
     assert_eq!(
@@ -193,7 +193,7 @@ fn an_air105_image_is_checked() {
 }
 
 #[test]
-fn the_ec_container_is_known_with_the_magic_of_rda8910_and_by_its_crc_with_any_other() {
+fn the_ec_container_is_recognised_with_the_magic_of_rda8910_and_by_its_crc_with_any_other() {
     let rda8910 = [0xda, 0x18, 0x88, 0x00];
     let script = eigen(rda8910, &noise(1000), &[]);
     assert_eq!(kind(&script), PackageKind::Rda8910 { core: false });
@@ -305,7 +305,7 @@ fn a_w800_image_is_checked() {
 }
 
 #[test]
-fn other_kinds_are_known_by_their_magic() {
+fn other_kinds_are_recognised_by_their_magic() {
     let with = |head: &[u8]| kind(&[head, &noise(2000)].concat());
     assert_eq!(
         with(&[1, 4, 0x5a, 0xa5, 0x5a, 0xa5, 2, 2, 1, 0]),
@@ -328,7 +328,7 @@ fn other_kinds_are_known_by_their_magic() {
 }
 
 #[test]
-fn what_is_no_firmware_is_refused_with_what_to_drop_instead() {
+fn a_file_that_is_no_firmware_is_refused_with_the_right_one_named() {
     refused(b"", "empty");
     let with = |head: &[u8]| [head, &noise(2000)].concat();
     refused(&with(&[0x37, 0x7a, 0xbc, 0xaf, 0x27, 0x1c]), "升级文件");
@@ -389,7 +389,7 @@ proptest! {
     }
 
     #[test]
-    fn it_does_not_matter_how_the_bytes_arrive(
+    fn the_result_does_not_depend_on_how_the_bytes_arrive(
         common in 0usize..1500,
         sdk in 1usize..1500,
         step in 1usize..700,

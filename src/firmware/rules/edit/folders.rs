@@ -42,11 +42,10 @@ impl<'a> RulesFolders<'a> {
             // A version's folder can only be in its project's folder.
             let may_hold_it = owner.version.is_some() && name == owner.project;
             if may_hold_it && entry.kind == EntryKind::Folder {
-                let inside =
-                    entries(&root, name).map_err(|error| match scan::has_gone(&error) {
-                        true => EditError::Changed,
-                        false => unwritable(name, error),
-                    })?;
+                let inside = entries(&root, name).map_err(|error| match scan::is_gone(&error) {
+                    true => EditError::Changed,
+                    false => unwritable(name, error),
+                })?;
                 let names = inside.iter().filter_map(|entry| entry.name.to_str());
                 let paths = names.map(|inner| scan::join(name, inner));
                 candidates.extend(paths.filter(|path| is_owned_by(path, owner)));
@@ -64,7 +63,7 @@ impl<'a> RulesFolders<'a> {
             match entries(&found.root, &folder) {
                 Ok(inside) => found.add(folder, &inside)?,
                 // A file, such as firmware without an ending; or a link, which the scan skips.
-                Err(error) if scan::has_gone(&error) => {}
+                Err(error) if scan::is_gone(&error) => {}
                 Err(error) => return Err(unwritable(&folder, error)),
             }
         }
@@ -104,7 +103,7 @@ impl<'a> RulesFolders<'a> {
         // Take the stamp first, so that a change during the reading is noticed.
         let file = self.root.open_file(path).map_err(unreadable)?;
         let stamp = fs::stamp(&file).map_err(unreadable)?;
-        let bytes = scan::reading::small(&self.root, path, MOST_BYTES).map_err(unreadable)?;
+        let bytes = scan::reading::read_small(&self.root, path, MOST_BYTES).map_err(unreadable)?;
         let Some(bytes) = bytes else {
             return Err(EditError::Unwritable(format!(
                 "{path} is larger than 16 MiB: remove it first"
@@ -201,7 +200,7 @@ fn entries(root: &Folder, path: &str) -> io::Result<Vec<FolderEntry>> {
 }
 
 pub(in crate::firmware) fn unwritable(path: &str, error: io::Error) -> EditError {
-    EditError::Unwritable(if scan::has_gone(&error) {
+    EditError::Unwritable(if scan::is_gone(&error) {
         format!(
             "{path} is not a folder that can be written into ({error}); links are never followed"
         )

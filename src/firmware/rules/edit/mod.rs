@@ -99,7 +99,7 @@ pub fn read(root: &Path, scope: RulesScope<'_>) -> Result<Option<Present>, EditE
 /// Returns the text of a release.json with some keys set, or removed (`None`), and all other text as written. Writes no
 /// file.
 pub fn with_keys(text: &str, changes: &[(&str, Option<Value>)]) -> Result<String, String> {
-    text::changed(text, changes)
+    text::change_keys(text, changes)
 }
 
 /// Time that an edit waits for another process that edits rules in the same firmware folder.
@@ -121,7 +121,7 @@ pub fn edit(
     edit: Edit<'_>,
     expected: Expected,
 ) -> Result<Edited, EditError> {
-    let _locked = locked(root)?;
+    let _locked = lock_folder(root)?;
     let mut edited = Err(EditError::Changed);
     for _ in 0..ATTEMPTS {
         edited = edit_locked(root, scope, edit, expected);
@@ -133,7 +133,7 @@ pub fn edit(
 }
 
 /// Opens the firmware folder and locks it against other edits.
-pub(in crate::firmware) fn locked(root: &Path) -> Result<(Folder, FolderLock), EditError> {
+pub(in crate::firmware) fn lock_folder(root: &Path) -> Result<(Folder, FolderLock), EditError> {
     let folder =
         Folder::open(root).map_err(|error| unwritable(&root.display().to_string(), error))?;
     match folder.lock(LOCK_PATIENCE) {
@@ -211,11 +211,11 @@ pub fn resume(root: &Path, project: &str, version: &str) -> Result<(), EditError
     };
     let paused = |present: Option<&Present>| Rules::parse(&present?.bytes).ok()?.paused;
     let own = read(root, scope)?;
-    let says = match paused(own.as_ref()) {
-        Some(says) => Some(says),
+    let state = match paused(own.as_ref()) {
+        Some(state) => Some(state),
         None => paused(read(root, of_project)?.as_ref()),
     };
-    if let None | Some(Paused::No) = says {
+    if let None | Some(Paused::No) = state {
         return Ok(());
     }
     let keys = [("paused", Some(Value::Bool(false)))];
@@ -239,7 +239,7 @@ fn changed(old: Option<&Present>, changes: &[(&str, Option<Value>)]) -> Result<V
         ))
     };
     let text = std::str::from_utf8(bytes).map_err(|_| by_hand("it is not UTF-8".to_owned()))?;
-    let text = text::changed(text, changes).map_err(by_hand)?;
+    let text = text::change_keys(text, changes).map_err(by_hand)?;
     Ok(text.into_bytes())
 }
 

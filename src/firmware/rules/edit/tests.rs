@@ -29,7 +29,7 @@ fn set(dir: &Scratch, place: RulesScope<'_>, key: &str, value: Value) -> Result<
 }
 
 fn scanned(dir: &Scratch) -> Catalog {
-    scan::now(dir.path(), &mut KnownFiles::open(None)).unwrap()
+    scan::catalog(dir.path(), &mut KnownFiles::open(None)).unwrap()
 }
 
 /// Returns the rules that the scan reads for a release.
@@ -68,7 +68,7 @@ fn files(dir: &Scratch) -> Vec<String> {
 }
 
 #[test]
-fn what_is_written_is_what_the_scan_then_reads() {
+fn the_scan_reads_the_rules_that_were_written() {
     let dir = Scratch::new();
     for path in [
         "A/2.0.0/update.bin",
@@ -138,7 +138,7 @@ fn the_other_keys_stay_as_they_are_written() {
 }
 
 #[test]
-fn only_what_was_expected_is_overwritten() {
+fn only_the_expected_file_is_overwritten() {
     let dir = Scratch::new();
     let place = release("A", "1.0");
     let put = |bytes: &str, expected| {
@@ -160,7 +160,7 @@ fn only_what_was_expected_is_overwritten() {
 }
 
 #[test]
-fn nothing_is_written_that_would_not_be_read() {
+fn invalid_rules_are_not_written() {
     let dir = Scratch::new();
     let place = release("A", "1.0");
     let wrong = |edited: Result<Edited, EditError>, part: &str| match edited {
@@ -202,7 +202,7 @@ fn nothing_is_written_that_would_not_be_read() {
 }
 
 #[test]
-fn a_file_that_cannot_be_understood_is_only_replaced_whole() {
+fn an_invalid_file_is_only_replaced_as_a_whole() {
     let dir = Scratch::new();
     dir.write("A/1.0/release.json", b"{ \"percent\": 10, }");
     let place = release("A", "1.0");
@@ -253,7 +253,7 @@ fn a_link_in_the_way_is_neither_followed_nor_replaced() {
 }
 
 #[test]
-fn what_cannot_be_written_is_said() {
+fn an_unwritable_folder_is_reported() {
     // Not even root can create folders there.
     let nowhere = Path::new("/proc/self");
     let keys = [("paused", Some(json!(true)))];
@@ -311,7 +311,7 @@ fn two_files_for_one_release_are_not_made_three() {
 }
 
 #[test]
-fn the_fuse_leaves_a_persons_pause_alone() {
+fn the_fuse_does_not_replace_a_persons_pause() {
     let dir = Scratch::new();
     dir.write("A/1.0/update.bin", &image());
     let sentence = format!("{FUSE}3 of 9 devices came back with 1.0");

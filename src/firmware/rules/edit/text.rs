@@ -16,7 +16,7 @@ struct Member {
 }
 
 /// Returns the object `json` with these keys set, or removed (`None`). The error is a sentence.
-pub(super) fn changed(json: &str, changes: &[(&str, Option<Value>)]) -> Result<String, String> {
+pub(super) fn change_keys(json: &str, changes: &[(&str, Option<Value>)]) -> Result<String, String> {
     match strict::parse(json)? {
         Value::Object(_) => {}
         _ => return Err("it is not one JSON object".to_owned()),
@@ -24,27 +24,27 @@ pub(super) fn changed(json: &str, changes: &[(&str, Option<Value>)]) -> Result<S
     let mut text = json.to_owned();
     for (name, value) in changes {
         text = match value {
-            Some(value) => with(&text, name, value),
-            None => without(text, name),
+            Some(value) => set_key(&text, name, value),
+            None => remove_key(text, name),
         };
     }
     Ok(text)
 }
 
 /// Returns the text with this key set.
-fn with(json: &str, name: &str, value: &Value) -> String {
+fn set_key(json: &str, name: &str, value: &Value) -> String {
     let members = members(json);
     let mut text = json.to_owned();
     let mut is_there = false;
     // From the end, so that the earlier positions stay valid.
     for member in members.iter().rev().filter(|member| member.name == name) {
-        text.replace_range(member.value.clone(), &written(value));
+        text.replace_range(member.value.clone(), &to_json(value));
         is_there = true;
     }
     if is_there {
         return text;
     }
-    let new = format!("{}: {}", written(&Value::from(name)), written(value));
+    let new = format!("{}: {}", to_json(&Value::from(name)), to_json(value));
     let Some(last) = members.last() else {
         return format!("{{\n  {new}\n}}\n");
     };
@@ -55,12 +55,12 @@ fn with(json: &str, name: &str, value: &Value) -> String {
     text
 }
 
-fn written(value: &Value) -> String {
+fn to_json(value: &Value) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
 /// Returns the text without this key.
-fn without(mut text: String, name: &str) -> String {
+fn remove_key(mut text: String, name: &str) -> String {
     loop {
         let members = members(&text);
         let Some(at) = members.iter().position(|member| member.name == name) else {
@@ -83,9 +83,9 @@ fn without(mut text: String, name: &str) -> String {
 /// Returns the members of a JSON object in their order. `json` must be an object.
 fn members(json: &str) -> Vec<Member> {
     let mut members = Vec::new();
-    let mut start = after(json, 0, '{');
+    let mut start = position_after(json, 0, '{');
     while let Some((Value::String(name), end)) = value_at(json, start) {
-        let value = after(json, end, ':');
+        let value = position_after(json, end, ':');
         let Some((_, end)) = value_at(json, value) else {
             break;
         };
@@ -94,7 +94,7 @@ fn members(json: &str) -> Vec<Member> {
             whole: start..end,
             value: value..end,
         });
-        start = after(json, end, ',');
+        start = position_after(json, end, ',');
     }
     members
 }
@@ -107,7 +107,7 @@ fn value_at(json: &str, start: usize) -> Option<(Value, usize)> {
 }
 
 /// Returns the position of the next value after this character and the white space around it.
-fn after(json: &str, start: usize, character: char) -> usize {
+fn position_after(json: &str, start: usize, character: char) -> usize {
     let rest = json.get(start..).unwrap_or_default().trim_start();
     let rest = rest.strip_prefix(character).unwrap_or(rest).trim_start();
     json.len() - rest.len()
@@ -120,11 +120,11 @@ mod tests {
     use serde_json::{Map, json};
 
     fn set(json: &str, name: &str, value: Value) -> String {
-        changed(json, &[(name, Some(value))]).unwrap()
+        change_keys(json, &[(name, Some(value))]).unwrap()
     }
 
     fn remove(json: &str, name: &str) -> String {
-        changed(json, &[(name, None)]).unwrap()
+        change_keys(json, &[(name, None)]).unwrap()
     }
 
     #[test]
@@ -148,18 +148,18 @@ mod tests {
     }
 
     #[test]
-    fn the_first_key_and_the_last_come_and_go() {
+    fn the_first_and_the_last_key_can_be_set_and_removed() {
         assert_eq!(set("{}", "a", json!(1)), "{\n  \"a\": 1\n}\n");
         assert_eq!(set("{\"b\":1}", "a", json!(2)), "{\"b\":1,\"a\": 2}");
         assert_eq!(remove("{ \"a\": 1 }", "a"), "{  }");
         // Case 38: it is unknown which of the two was meant.
-        assert!(changed("{\"a\":1,\"b\":{},\"a\":[]}", &[("a", None)]).is_err());
+        assert!(change_keys("{\"a\":1,\"b\":{},\"a\":[]}", &[("a", None)]).is_err());
     }
 
     #[test]
-    fn what_is_no_object_is_not_changed() {
+    fn a_text_that_is_no_object_is_not_changed() {
         for json in ["", "[]", "{", "{\"a\":1,}", "1 {}"] {
-            assert!(changed(json, &[]).is_err(), "{json}");
+            assert!(change_keys(json, &[]).is_err(), "{json}");
         }
     }
 
@@ -181,7 +181,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_text_says_what_the_object_would(
+        fn the_text_has_the_members_of_the_changed_object(
             object in prop::collection::btree_map("[a-c\\\\\"{},:]{0,3}", any_json(), 0..5),
             changes in prop::collection::vec(
                 ("[a-c\\\\\"{},:]{0,3}", prop::option::of(any_json())), 0..4),
@@ -194,7 +194,7 @@ mod tests {
                 serde_json::to_string(&object).unwrap()
             };
             let borrowed: Vec<_> = changes.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
-            let text = changed(&text, &borrowed).unwrap();
+            let text = change_keys(&text, &borrowed).unwrap();
             for (name, value) in changes {
                 match value {
                     Some(value) => object.insert(name, value),

@@ -37,7 +37,7 @@ fn every_key_of_the_documentation_is_read() {
              "fuse": { "devices": 3, "percent": 20 }, "reboot_within": "12h" }"#,
     );
     let allow = rules.allow.clone().unwrap();
-    assert!(allow.names(id("862991443753386")));
+    assert!(allow.lists_singly(id("862991443753386")));
     assert!(allow.contains(id("862991440000001")));
     assert!(rules.deny.clone().unwrap().is_empty());
     let expected = Rules {
@@ -106,7 +106,7 @@ fn the_other_forms_of_values_are_read() {
 }
 
 #[test]
-fn an_unknown_key_is_told_the_nearest_known_one() {
+fn the_error_for_an_unknown_key_names_the_nearest_known_key() {
     for (key, nearest) in [
         ("percnt", "percent"),
         ("Percent", "percent"),
@@ -136,7 +136,7 @@ fn an_unknown_key_is_told_the_nearest_known_one() {
 }
 
 #[test]
-fn a_wrong_value_is_named_with_what_it_must_be() {
+fn the_error_for_a_wrong_value_states_what_it_must_be() {
     for (json, parts) in [
         (r#"{"paused":1}"#, &["`paused` is 1", "true, false"][..]),
         (r#"{"paused":""}"#, &["`paused`", "sentence"]),
@@ -204,7 +204,7 @@ fn a_wrong_value_is_named_with_what_it_must_be() {
 }
 
 #[test]
-fn what_is_no_json_object_is_refused_with_its_line() {
+fn a_text_that_is_no_json_object_is_refused_with_its_line() {
     refused("", &["empty"]);
     refused(" \n", &["empty"]);
     refused("[]", &["object"]);

@@ -65,7 +65,7 @@ fn stages_are_a_list_of_growing_shares_with_a_time_each() {
 }
 
 #[test]
-fn percent_or_stages_of_a_release_stand_for_both_of_its_project() {
+fn percent_or_stages_of_a_release_replace_both_of_its_project() {
     let percent = read(r#"{"percent": 5}"#);
     let stages = read(r#"{"stages": [{"percent": 1}]}"#);
     let none = Rules::default();

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 
-use super::{CONFIRM, LATER, MOST_TRIES, Patience, SOON};
+use super::{CONFIRM, LONG_RETRY, MOST_TRIES, Patience, SHORT_RETRY};
 use crate::firmware::ContentId;
 use crate::firmware::audience::Group;
 use crate::firmware::package::{Inspected, PackageKind};
@@ -21,7 +21,7 @@ pub struct GroupFile {
     /// The group in force. The error is empty if the file was not read yet.
     pub group: Result<Arc<Group>, String>,
     /// Time at which the file is examined again, or forgotten if it is gone.
-    pub again: Option<Instant>,
+    pub reread_at: Option<Instant>,
     pub gone: bool,
     /// Stamp of the file; `None` if it is no regular file.
     stamp: Option<FileStamp>,
@@ -33,7 +33,7 @@ impl GroupFile {
     pub fn new() -> GroupFile {
         GroupFile {
             group: Err(String::new()),
-            again: None,
+            reread_at: None,
             gone: false,
             stamp: None,
             settling: None,
@@ -53,14 +53,14 @@ impl GroupFile {
         let stamp = match stamp {
             Ok(stamp) => stamp,
             Err(text) => {
-                (self.stamp, self.settling, self.again) = (None, None, None);
+                (self.stamp, self.settling, self.reread_at) = (None, None, None);
                 return self.set(Err(text));
             }
         };
         match &mut self.settling {
             Some(settling) => settling.seen(stamp, now),
             None if self.stamp == Some(stamp) => {
-                self.again = None;
+                self.reread_at = None;
                 return false;
             }
             None => self.settling = Some(Settling::new(stamp, now, old)),
@@ -87,10 +87,10 @@ impl GroupFile {
     }
 
     /// Marks the file to be forgotten after [`CONFIRM`], because editors save by deleting and rewriting a file.
-    pub fn leave(&mut self, now: Instant) {
+    pub fn mark_gone(&mut self, now: Instant) {
         if !self.gone {
             (self.gone, self.stamp, self.settling) = (true, None, None);
-            self.again = Some(now + CONFIRM);
+            self.reread_at = Some(now + CONFIRM);
         }
     }
 
@@ -100,7 +100,7 @@ impl GroupFile {
         while let Some(attempt) = self.settling.as_ref().and_then(|s| s.attempt(false, now)) {
             changed |= self.read(root, path, (attempt, Patience::Settle), now);
         }
-        self.again = self.settling.as_ref().map(|settling| settling.due(false));
+        self.reread_at = self.settling.as_ref().map(|settling| settling.due(false));
         changed
     }
 
@@ -137,7 +137,7 @@ impl GroupFile {
                 });
                 let is_true = patience == Patience::None
                     || settling.is_old()
-                    || settling.read(false, read.leased, &found, read.took, now);
+                    || settling.read(false, read.leased, &found, read.time, now);
                 if !is_true {
                     return false;
                 }
@@ -148,14 +148,14 @@ impl GroupFile {
             Err(ReadOutcome::NotGranted(answer)) => settling.not_granted(answer, now),
             Err(ReadOutcome::Changed(stamp)) => {
                 settling.seen(stamp, now);
-                settling.put_off(now + SOON);
+                settling.delay(now + SHORT_RETRY);
             }
             Err(ReadOutcome::Unreadable(text)) => {
-                settling.put_off(now + LATER);
+                settling.delay(now + LONG_RETRY);
                 return self.set(Err(text));
             }
             Err(ReadOutcome::Gone | ReadOutcome::Later | ReadOutcome::Read { .. }) => {
-                settling.put_off(now + SOON);
+                settling.delay(now + SHORT_RETRY);
             }
         }
         false

@@ -47,11 +47,11 @@ impl Item {
     }
 
     /// Time at which a checksum file, a release.json or a group is read again.
-    pub fn again(&self) -> Option<Instant> {
+    pub fn reread_at(&self) -> Option<Instant> {
         match self {
-            Item::Checksum(sum) => sum.again,
-            Item::Rules(rules) => rules.again,
-            Item::Group(group) => group.again,
+            Item::Checksum(sum) => sum.reread_at,
+            Item::Rules(rules) => rules.reread_at,
+            Item::Group(group) => group.reread_at,
             _ => None,
         }
     }
@@ -91,13 +91,13 @@ pub struct PendingFile {
     /// Whether the reader has the file.
     pub reading: bool,
     /// Reason why the file could not be read.
-    pub trouble: Option<String>,
+    pub error: Option<String>,
     /// Whether there is a valid checksum file beside the file.
-    pub provable: bool,
+    pub has_checksum: bool,
     /// Result of an early reading, which is valid only with a matching checksum.
     pub early: Option<Inspected>,
     /// Whether it was logged that a writer keeps the file open.
-    pub told: bool,
+    pub logged: bool,
     tries: u32,
 }
 
@@ -107,10 +107,10 @@ impl ReadState {
         ReadState::Pending(Box::new(PendingFile {
             settling,
             reading: false,
-            trouble: None,
-            provable: false,
+            error: None,
+            has_checksum: false,
             early: None,
-            told: false,
+            logged: false,
             tries: 0,
         }))
     }
@@ -121,16 +121,16 @@ impl PendingFile {
     pub fn seen(&mut self, stamp: FileStamp, now: Instant) {
         if stamp != self.settling.stamp() {
             self.early = None;
-            self.told = false;
+            self.logged = false;
         }
         self.settling.seen(stamp, now);
     }
 
     /// Counts a failed reading. With [`Patience::None`] the number of readings is limited.
-    pub fn failed_try(&mut self, patience: Patience) {
+    pub fn count_failure(&mut self, patience: Patience) {
         self.tries = self.tries.saturating_add(1);
         if patience == Patience::None && self.tries >= MOST_TRIES {
-            self.trouble = Some("It changes while it is read: some program is writing it.".into());
+            self.error = Some("It changes while it is read: some program is writing it.".into());
         }
     }
 }
@@ -140,17 +140,17 @@ impl PendingFile {
 pub struct ChecksumFile {
     /// Stamp of the file; `None` if it is no regular file or could not be read.
     pub stamp: Option<FileStamp>,
-    pub says: Result<Checksum, String>,
+    pub checksum: Result<Checksum, String>,
     /// Time at which the file is read again.
-    pub again: Option<Instant>,
+    pub reread_at: Option<Instant>,
 }
 
 impl ChecksumFile {
-    pub fn new(stamp: Result<FileStamp, String>, again: Option<Instant>) -> ChecksumFile {
+    pub fn new(stamp: Result<FileStamp, String>, reread_at: Option<Instant>) -> ChecksumFile {
         ChecksumFile {
             stamp: stamp.as_ref().ok().copied(),
-            says: Err(stamp.err().map(unusable).unwrap_or_default()),
-            again,
+            checksum: Err(stamp.err().map(unusable).unwrap_or_default()),
+            reread_at,
         }
     }
 
@@ -158,7 +158,7 @@ impl ChecksumFile {
         if self.stamp.is_none() {
             return;
         }
-        self.says = match reading::small(root, path, checksum::MOST) {
+        self.checksum = match reading::read_small(root, path, checksum::MOST_BYTES) {
             Ok(bytes) => checksum::read(path, &bytes.unwrap_or_default()),
             Err(error) => {
                 // The next walk sees a changed stamp and reads the file again.
@@ -183,7 +183,7 @@ pub struct RulesFile {
     /// The error in the file at present.
     pub error: Option<String>,
     /// Time at which the file is read again, or forgotten if it is gone.
-    pub again: Option<Instant>,
+    pub reread_at: Option<Instant>,
     pub gone: bool,
 }
 
@@ -191,7 +191,7 @@ impl RulesFile {
     /// Reads the file. Returns `true` if its contents have changed. An error does not replace valid rules while the
     /// file may still be being written.
     pub fn read(&mut self, root: &Folder, path: &str) -> bool {
-        let read = match reading::small(root, path, rules::MOST_BYTES) {
+        let read = match reading::read_small(root, path, rules::MOST_BYTES) {
             Ok(Some(bytes)) => Rules::parse(&bytes),
             Ok(None) => Err("It is larger than 16 MiB.".into()),
             Err(error) => {
@@ -209,7 +209,7 @@ impl RulesFile {
                 }
                 !same
             }
-            Err(_) if self.good.is_some() && self.again.is_some() => false,
+            Err(_) if self.good.is_some() && self.reread_at.is_some() => false,
             Err(text) => self.set_error(text),
         }
     }

@@ -24,18 +24,18 @@ use crate::firmware::settle::{KernelAnswer, ReadAttempt, Settling, Trust};
 use crate::os::fs::{FileStamp, Folder};
 
 /// Maximum number of files that are given to the reader at a time.
-const JOBS: usize = 256;
+const MOST_JOBS: usize = 256;
 /// Maximum number of bytes given to the reader at a time, except for the first file, so that a small new file is soon
 /// read.
-const JOB_BYTES: u64 = 8 * 1024 * 1024;
+const MOST_JOB_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Time until the next attempt with a file that could not be read for a temporary reason.
-const SOON: Duration = Duration::from_millis(200);
+const SHORT_RETRY: Duration = Duration::from_millis(200);
 /// Time until the next attempt with a file that could not be read for a lasting reason.
-const LATER: Duration = Duration::from_secs(30);
+const LONG_RETRY: Duration = Duration::from_secs(30);
 
 /// Time without a change after which it is logged that a writer keeps a file open.
-const TELL_OF_WRITER: Duration = Duration::from_secs(10);
+const LOG_WRITER_AFTER: Duration = Duration::from_secs(10);
 
 /// Time after which a changed small file is read again, because it may still have been written at the first reading.
 const CONFIRM: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ const CONFIRM: Duration = Duration::from_secs(1);
 const MOST_TRIES: u32 = 3;
 
 /// Maximum number of remarks to which single changes may add.
-const MOST_REMARKS: usize = 4 * super::LISTED;
+const MOST_REMARKS: usize = 4 * super::MOST_LISTED;
 
 /// Whether files must be stable before they are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +88,8 @@ impl FileTable {
         };
     }
 
-    /// Whether the result of [`FileTable::found`] would differ from that of its last call.
-    pub fn changed(&self) -> bool {
+    /// Whether the result of [`FileTable::scan_result`] would differ from that of its last call.
+    pub fn is_changed(&self) -> bool {
         self.changed
     }
 
@@ -117,8 +117,8 @@ impl FileTable {
             };
             let attempt = match self.patience {
                 _ if pending.reading => None,
-                Patience::Settle => pending.settling.attempt(pending.provable, now),
-                Patience::None => pending.trouble.is_none().then_some(ReadAttempt {
+                Patience::Settle => pending.settling.attempt(pending.has_checksum, now),
+                Patience::None => pending.error.is_none().then_some(ReadAttempt {
                     trust: Trust::Any,
                     for_proof: false,
                 }),
@@ -137,11 +137,11 @@ impl FileTable {
         let jobs: Vec<Job> = due
             .into_iter()
             .map(|(_, job)| job)
-            .take(JOBS)
+            .take(MOST_JOBS)
             .take_while(|job| {
                 let first = bytes == 0;
                 bytes += job.bytes();
-                first || bytes <= JOB_BYTES
+                first || bytes <= MOST_JOB_BYTES
             })
             .collect();
         for job in &jobs {
@@ -154,20 +154,21 @@ impl FileTable {
         jobs
     }
 
-    /// Time at which [`FileTable::jobs`] or [`FileTable::again`] will have something to do, if nothing else happens.
+    /// Time at which [`FileTable::jobs`] or [`FileTable::reread_due`] will have something to do, if nothing else
+    /// happens.
     pub fn due(&self) -> Option<Instant> {
         let items = self.pending.iter().filter_map(|path| self.items.get(path));
         items
             .filter_map(|item| match item.pending() {
                 Some(pending) if pending.reading => None,
-                Some(pending) => Some(pending.settling.due(pending.provable)),
-                None => item.again(),
+                Some(pending) => Some(pending.settling.due(pending.has_checksum)),
+                None => item.reread_at(),
             })
             .min()
     }
 
     /// Records the outcome of a job.
-    pub fn outcome(
+    pub fn add_outcome(
         &mut self,
         job: &Job,
         outcome: ReadOutcome,
@@ -176,7 +177,7 @@ impl FileTable {
     ) {
         let path = job.path.as_str();
         let patience = self.patience;
-        let sums = self.sums(path);
+        let checksums = self.checksum_files(path);
         let Some(Item::Firmware(file)) = self.items.get_mut(path) else {
             return;
         };
@@ -192,14 +193,16 @@ impl FileTable {
             ReadOutcome::Read {
                 leased,
                 found,
-                took,
+                time,
             } => {
-                pending.trouble = None;
+                pending.error = None;
                 let for_proof = job.attempt.for_proof;
-                let mut is_true = pending.settling.read(for_proof, leased, &found, took, now);
+                let mut is_true = pending.settling.read(for_proof, leased, &found, time, now);
                 if for_proof {
                     pending.early = found.as_ref().ok().copied();
-                    is_true = pending.early.is_some_and(|early| proves(&sums, &early));
+                    is_true = pending
+                        .early
+                        .is_some_and(|early| proves(&checksums, &early));
                 }
                 if is_true || patience == Patience::None {
                     settled = Some(found);
@@ -209,9 +212,9 @@ impl FileTable {
             ReadOutcome::NotGranted(answer) => {
                 pending.settling.not_granted(answer, now);
                 let stable_for = now.saturating_duration_since(pending.settling.since());
-                let surely = matches!(answer, KernelAnswer::Writer { surely: true });
-                if surely && stable_for >= TELL_OF_WRITER && !pending.told {
-                    pending.told = true;
+                let is_certain = matches!(answer, KernelAnswer::Writer { is_certain: true });
+                if is_certain && stable_for >= LOG_WRITER_AFTER && !pending.logged {
+                    pending.logged = true;
                     log::info!(
                         target: "firmware",
                         "{path} is still open for writing in some program: it is offered when that closes it"
@@ -221,21 +224,21 @@ impl FileTable {
             ReadOutcome::Changed(stamp) => {
                 pending.seen(stamp, now);
                 file.stamp = stamp;
-                pending.failed_try(patience);
+                pending.count_failure(patience);
             }
             ReadOutcome::Gone if patience == Patience::None => {
-                self.gone(path, now);
+                self.mark_gone(path, now);
                 return;
             }
             // The next walk will show what is at this path.
-            ReadOutcome::Gone => pending.settling.put_off(now + SOON),
+            ReadOutcome::Gone => pending.settling.delay(now + SHORT_RETRY),
             ReadOutcome::Later => {
-                pending.settling.put_off(now + SOON);
-                pending.failed_try(patience);
+                pending.settling.delay(now + SHORT_RETRY);
+                pending.count_failure(patience);
             }
             ReadOutcome::Unreadable(text) => {
-                pending.trouble = Some(text);
-                pending.settling.put_off(now + LATER);
+                pending.error = Some(text);
+                pending.settling.delay(now + LONG_RETRY);
             }
         }
         if let Some(found) = settled {
@@ -250,14 +253,14 @@ impl FileTable {
             file.state = ReadState::Refused(text);
             self.pending.remove(path);
         }
-        self.judge(path);
+        self.update_listing(path);
     }
 
     /// Reads small files again that may have been read while they were being written.
-    pub fn again(&mut self, root: &Folder, now: Instant, known: &mut KnownFiles) {
+    pub fn reread_due(&mut self, root: &Folder, now: Instant, known: &mut KnownFiles) {
         let is_due = |path: &&String| {
-            let again = self.items.get(*path).and_then(Item::again);
-            again.is_some_and(|again| again <= now)
+            let reread_at = self.items.get(*path).and_then(Item::reread_at);
+            reread_at.is_some_and(|at| at <= now)
         };
         let due: Vec<String> = self.pending.iter().filter(is_due).cloned().collect();
         for path in due {
@@ -265,15 +268,15 @@ impl FileTable {
             match self.items.get_mut(&path) {
                 Some(Item::Checksum(sum)) => {
                     sum.read(root, &path);
-                    sum.again = None;
-                    self.check_again(&path, known);
+                    sum.reread_at = None;
+                    self.recheck(&path, known);
                 }
                 Some(Item::Rules(rules)) if rules.gone => {
                     self.items.remove(&path);
                     self.changed = true;
                 }
                 Some(Item::Rules(rules)) => {
-                    rules.again = None;
+                    rules.reread_at = None;
                     self.changed |= rules.read(root, &path);
                 }
                 Some(Item::Group(group)) if group.gone => {
@@ -282,7 +285,7 @@ impl FileTable {
                 }
                 Some(Item::Group(group)) => {
                     self.changed |= group.step(root, &path, now);
-                    if group.again.is_some() {
+                    if group.reread_at.is_some() {
                         self.pending.insert(path);
                     }
                 }
@@ -300,12 +303,12 @@ impl FileTable {
         if matches!(file.state, ReadState::Read(_)) {
             file.state = ReadState::pending(Settling::new(file.stamp, now, false));
             self.pending.insert(path.to_owned());
-            self.judge(path);
+            self.update_listing(path);
         }
     }
 
     /// Returns the input for the next catalogue.
-    pub fn found(&mut self) -> ScanResult {
+    pub fn scan_result(&mut self) -> ScanResult {
         self.changed = false;
         let mut found = ScanResult {
             unlisted: self.unlisted,
@@ -347,7 +350,7 @@ impl FileTable {
     }
 
     /// Returns the checksum files beside a file.
-    fn sums(&self, path: &str) -> Vec<ChecksumFile> {
+    fn checksum_files(&self, path: &str) -> Vec<ChecksumFile> {
         let sum = |ending: &&str| match self.items.get(&format!("{path}{ending}")) {
             Some(Item::Checksum(sum)) => Some(sum.clone()),
             _ => None,
@@ -356,25 +359,25 @@ impl FileTable {
     }
 
     /// Updates the catalogue's entry for a firmware file.
-    fn judge(&mut self, path: &str) {
-        let sums = self.sums(path);
+    fn update_listing(&mut self, path: &str) {
+        let checksums = self.checksum_files(path);
         let Some(Item::Firmware(file)) = self.items.get_mut(path) else {
             return;
         };
         if let ReadState::Pending(pending) = &mut file.state {
-            pending.provable = sums.iter().any(|sum| sum.says.is_ok());
+            pending.has_checksum = checksums.iter().any(|sum| sum.checksum.is_ok());
         }
         let listing = match &file.state {
             ReadState::Refused(text) | ReadState::Read(Err(text)) => Listing::Refused(text.clone()),
-            ReadState::Pending(pending) => match &pending.trouble {
+            ReadState::Pending(pending) => match &pending.error {
                 Some(text) => Listing::Refused(text.clone()),
                 None => Listing::Waiting,
             },
             ReadState::Read(Ok(inspected)) => {
-                let wrong = sums.iter().find_map(|sum| {
-                    let check = sum.says.as_ref().map_err(String::clone);
+                let wrong = checksums.iter().find_map(|sum| {
+                    let check = sum.checksum.as_ref().map_err(String::clone);
                     let text = check.and_then(|sum| sum.check(inspected)).err()?;
-                    Some((text, sum.again.is_some()))
+                    Some((text, sum.reread_at.is_some()))
                 });
                 match wrong {
                     None => Listing::Offered(*inspected),
@@ -392,19 +395,19 @@ impl FileTable {
 
 /// Whether the file is small enough to be read. The error is a sentence.
 fn is_in_bounds(stamp: &FileStamp) -> Result<(), String> {
-    if stamp.size <= reading::MOST {
+    if stamp.size <= reading::MOST_BYTES {
         return Ok(());
     }
     Err(format!(
         "It has {} bytes, and no module takes such a file (at most {} MiB are read): it is no \
          firmware, or not for this server. Move it away.",
         stamp.size,
-        reading::MOST >> 20
+        reading::MOST_BYTES >> 20
     ))
 }
 
 /// Whether there are checksums and all of them match the file.
-fn proves(sums: &[ChecksumFile], file: &Inspected) -> bool {
-    let agrees = |sum: &ChecksumFile| sum.says.as_ref().is_ok_and(|sum| sum.check(file).is_ok());
-    !sums.is_empty() && sums.iter().all(agrees)
+fn proves(checksums: &[ChecksumFile], file: &Inspected) -> bool {
+    let agrees = |sum: &ChecksumFile| sum.checksum.as_ref().is_ok_and(|c| c.check(file).is_ok());
+    !checksums.is_empty() && checksums.iter().all(agrees)
 }

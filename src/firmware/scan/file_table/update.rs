@@ -14,7 +14,7 @@ use crate::os::fs::{FileStamp, Folder};
 impl FileTable {
     /// Applies a walk. `scope` holds the paths that were examined, including everything below them; `None` means the
     /// whole folder. Files with times before `old_before` (nanoseconds since 1970) need no settling.
-    pub fn walked(
+    pub fn add_walk(
         &mut self,
         root: &Folder,
         scope: Option<&[String]>,
@@ -30,13 +30,13 @@ impl FileTable {
             match walk.why_unknown(&path) {
                 // The last valid rules stay in force.
                 Some(why) if matches!(self.items.get(&path), Some(Item::Rules(_))) => {
-                    self.rules(root, path, Err(why.clone()), None);
+                    self.update_rules(root, path, Err(why.clone()), None);
                 }
-                _ => self.gone(&path, now),
+                _ => self.mark_gone(&path, now),
             }
         }
         for (folder, why) in &walk.unread {
-            self.perhaps_rules(root, folder, why);
+            self.add_unreadable_folder(root, folder, why);
         }
         let before = self.unlisted;
         let mut remarks_left = usize::MAX;
@@ -61,22 +61,22 @@ impl FileTable {
                 remarks_left -= 1;
             }
             match seen {
-                Seen::Firmware(stamp) => self.firmware(path, stamp, old_before, now, known),
+                Seen::Firmware(stamp) => self.update_firmware(path, stamp, old_before, now, known),
                 Seen::Checksum(stamp) => {
-                    let again = self.confirm(&stamp, old_before, now);
-                    self.checksum(root, path, stamp, again, known);
+                    let reread_at = self.confirm_at(&stamp, old_before, now);
+                    self.update_checksum(root, path, stamp, reread_at, known);
                 }
                 Seen::Rules(stamp) => {
-                    let again = self.confirm(&stamp, old_before, now);
-                    self.rules(root, path, stamp, again);
+                    let reread_at = self.confirm_at(&stamp, old_before, now);
+                    self.update_rules(root, path, stamp, reread_at);
                 }
                 Seen::Group(stamp) => {
                     let old = stamp.as_ref().is_ok_and(|stamp| is_old(stamp, old_before));
-                    self.group(root, path, stamp, old, now);
+                    self.update_group(root, path, stamp, old, now);
                 }
-                Seen::Quarantined(text) => self.remark(path, RemarkKind::Quarantined, text),
-                Seen::Unread(text) => self.remark(path, RemarkKind::Unread, text),
-                Seen::Ignored(text) => self.remark(path, RemarkKind::Ignored, text),
+                Seen::Quarantined(text) => self.set_remark(path, RemarkKind::Quarantined, text),
+                Seen::Unread(text) => self.set_remark(path, RemarkKind::Unread, text),
+                Seen::Ignored(text) => self.set_remark(path, RemarkKind::Ignored, text),
             }
         }
         self.changed |= self.unlisted != before;
@@ -110,7 +110,7 @@ impl FileTable {
     }
 
     /// Time at which a small file that was seen with this stamp is read once more.
-    fn confirm(
+    fn confirm_at(
         &self,
         stamp: &Result<FileStamp, String>,
         old_before: Option<i128>,
@@ -122,30 +122,30 @@ impl FileTable {
     }
 
     /// Removes an item that no longer exists; rules and groups stay in force for [`CONFIRM`].
-    pub(super) fn gone(&mut self, path: &str, now: Instant) {
+    pub(super) fn mark_gone(&mut self, path: &str, now: Instant) {
         if let Some(Item::Rules(rules)) = self.items.get_mut(path) {
             if !rules.gone {
                 rules.gone = true;
                 rules.stamp = None;
-                rules.again = Some(now + CONFIRM);
+                rules.reread_at = Some(now + CONFIRM);
                 self.pending.insert(path.to_owned());
             }
             return;
         }
         if let Some(Item::Group(group)) = self.items.get_mut(path) {
-            group.leave(now);
+            group.mark_gone(now);
             self.pending.insert(path.to_owned());
             return;
         }
         self.pending.remove(path);
         match self.items.remove(path) {
-            Some(Item::Checksum(_)) => self.judge(checksum::subject(path)),
+            Some(Item::Checksum(_)) => self.update_listing(checksum::subject(path)),
             Some(_) => self.changed = true,
             None => {}
         }
     }
 
-    fn remark(&mut self, path: String, kind: RemarkKind, text: String) {
+    fn set_remark(&mut self, path: String, kind: RemarkKind, text: String) {
         if let Some(Item::Remark(old_kind, old)) = self.items.get(&path)
             && (*old_kind, old) == (kind, &text)
         {
@@ -156,7 +156,7 @@ impl FileTable {
         self.changed = true;
     }
 
-    fn firmware(
+    fn update_firmware(
         &mut self,
         path: String,
         stamp: FileStamp,
@@ -210,15 +210,15 @@ impl FileTable {
         } else {
             self.pending.remove(&path);
         }
-        self.judge(&path);
+        self.update_listing(&path);
     }
 
-    fn checksum(
+    fn update_checksum(
         &mut self,
         root: &Folder,
         path: String,
         stamp: Result<FileStamp, String>,
-        again: Option<Instant>,
+        reread_at: Option<Instant>,
         known: &mut KnownFiles,
     ) {
         if let Some(Item::Checksum(sum)) = self.items.get(&path)
@@ -227,33 +227,33 @@ impl FileTable {
         {
             return;
         }
-        let mut sum = ChecksumFile::new(stamp, again);
+        let mut sum = ChecksumFile::new(stamp, reread_at);
         sum.read(root, &path);
-        if again.is_some() {
+        if reread_at.is_some() {
             self.pending.insert(path.clone());
         }
         self.items.insert(path.clone(), Item::Checksum(sum));
-        self.check_again(&path, known);
+        self.recheck(&path, known);
     }
 
     /// Compares a file with its checksum file, which has changed.
-    pub(super) fn check_again(&mut self, path: &str, known: &mut KnownFiles) {
+    pub(super) fn recheck(&mut self, path: &str, known: &mut KnownFiles) {
         let subject = checksum::subject(path);
-        let sums = self.sums(subject);
+        let checksums = self.checksum_files(subject);
         if let Some(Item::Firmware(file)) = self.items.get_mut(subject)
             && let ReadState::Pending(pending) = &file.state
             && let Some(early) = pending.early
-            && proves(&sums, &early)
+            && proves(&checksums, &early)
         {
             known.insert(&file.stamp, Ok(early));
             file.state = ReadState::Read(Ok(early));
             self.pending.remove(subject);
         }
-        self.judge(subject);
+        self.update_listing(subject);
     }
 
     /// Handles an unreadable folder. It may contain rules, which may apply to files outside the folder.
-    fn perhaps_rules(&mut self, root: &Folder, folder: &str, why: &str) {
+    fn add_unreadable_folder(&mut self, root: &Folder, folder: &str, why: &str) {
         let path = format!("{folder}/release.json");
         let scope = [folder.to_owned()];
         let is_known = self.in_scope(Some(&scope)).iter().any(|other| {
@@ -261,16 +261,16 @@ impl FileTable {
             is_beside && matches!(self.items.get(other), Some(Item::Rules(_)))
         });
         if !is_known && name::rules_owner(&path).is_ok() {
-            self.rules(root, path, Err(why.to_owned()), None);
+            self.update_rules(root, path, Err(why.to_owned()), None);
         }
     }
 
-    fn rules(
+    fn update_rules(
         &mut self,
         root: &Folder,
         path: String,
         stamp: Result<FileStamp, String>,
-        again: Option<Instant>,
+        reread_at: Option<Instant>,
     ) {
         let mut rules = match self.items.remove(&path) {
             Some(Item::Rules(rules)) => rules,
@@ -284,8 +284,8 @@ impl FileTable {
             Ok(stamp) => {
                 rules.stamp = Some(stamp);
                 rules.gone = false;
-                rules.again = again;
-                if again.is_some() {
+                rules.reread_at = reread_at;
+                if reread_at.is_some() {
                     self.pending.insert(path.clone());
                 }
                 self.changed |= rules.read(root, &path);
@@ -293,7 +293,7 @@ impl FileTable {
             Err(text) => {
                 rules.stamp = None;
                 rules.gone = false;
-                rules.again = None;
+                rules.reread_at = None;
                 self.pending.remove(&path);
                 self.changed |= rules.set_error(text);
             }
@@ -301,7 +301,7 @@ impl FileTable {
         self.items.insert(path, Item::Rules(rules));
     }
 
-    fn group(
+    fn update_group(
         &mut self,
         root: &Folder,
         path: String,
@@ -317,7 +317,7 @@ impl FileTable {
             }
         };
         self.changed |= group.seen((root, &path), stamp, (self.patience, old), now);
-        match group.again {
+        match group.reread_at {
             Some(_) => self.pending.insert(path.clone()),
             None => self.pending.remove(&path),
         };

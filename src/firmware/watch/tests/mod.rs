@@ -46,18 +46,18 @@ fn reason(catalog: &Catalog, path: &str) -> Option<String> {
     Some(remark.text.clone())
 }
 
-struct Bed {
+struct TestWatcher {
     watcher: Watcher,
     catalogs: smol::channel::Receiver<Arc<Catalog>>,
     last: RefCell<Option<Arc<Catalog>>>,
 }
 
-impl Bed {
-    fn new(root: &Path) -> Bed {
-        Bed::with(root, None, None)
+impl TestWatcher {
+    fn new(root: &Path) -> TestWatcher {
+        TestWatcher::with(root, None, None)
     }
 
-    fn with(root: &Path, known: Option<PathBuf>, skip: Option<PathBuf>) -> Bed {
+    fn with(root: &Path, known: Option<PathBuf>, skip: Option<PathBuf>) -> TestWatcher {
         let (watcher, catalogs) = Watcher::start(WatchOptions {
             root: root.to_owned(),
             known: KnownFiles::open(known),
@@ -65,7 +65,7 @@ impl Bed {
             skip,
         })
         .unwrap();
-        Bed {
+        TestWatcher {
             watcher,
             catalogs,
             last: RefCell::new(None),
@@ -100,7 +100,7 @@ impl Bed {
     }
 
     /// Waits until the folder is watched, so that every later change causes an event.
-    fn ready(self, root: &Path) -> Bed {
+    fn ready(self, root: &Path) -> TestWatcher {
         self.until("the first walk", |_| true);
         let marker = root.join("marker.soc");
         fs::write(&marker, "").unwrap();
@@ -122,32 +122,32 @@ fn after_a_restart_no_file_is_read_that_did_not_change() {
     dir.write("root/A/1.0.0/update.bin", &first);
     dir.write("root/B/1.0.0/update.bin", &second);
     dir.write("root/C/1.0.0/update.bin", b"<html>404</html>");
-    let bed = Bed::with(&root, Some(known.clone()), None);
-    bed.until("all were read", |c| {
+    let test = TestWatcher::with(&root, Some(known.clone()), None);
+    test.until("all were read", |c| {
         c.release_count() == 2 && !c.quarantined.is_empty()
     });
-    bed.watcher.stop();
+    test.watcher.stop();
 
-    let bed = Bed::with(&root, Some(known.clone()), None);
-    let catalog = bed.until("the first catalogue", |_| true);
+    let test = TestWatcher::with(&root, Some(known.clone()), None);
+    let catalog = test.until("the first catalogue", |_| true);
     assert!(offers(&catalog, "A/1.0.0/update.bin", &first));
     assert!(offers(&catalog, "B/1.0.0/update.bin", &second));
     assert!(reason(&catalog, "C/1.0.0/update.bin").is_some());
-    assert_eq!(bed.watcher.files_read(), 0);
+    assert_eq!(test.watcher.files_read(), 0);
 
     // A file with other bytes than those recorded is read again when the server requests it.
-    bed.watcher.reread("A/1.0.0/update.bin");
-    bed.until("it waits", |c| !c.waiting.is_empty());
-    bed.until_offered("A/1.0.0/update.bin", &first);
-    assert_eq!(bed.watcher.files_read(), 1);
-    bed.watcher.stop();
+    test.watcher.reread("A/1.0.0/update.bin");
+    test.until("it waits", |c| !c.waiting.is_empty());
+    test.until_offered("A/1.0.0/update.bin", &first);
+    assert_eq!(test.watcher.files_read(), 1);
+    test.watcher.stop();
 
     // A file that changed while no server ran is read.
     let changed = image(3, 5000);
     dir.write("root/B/1.0.0/update.bin", &changed);
-    let bed = Bed::with(&root, Some(known), None);
-    bed.until_offered("B/1.0.0/update.bin", &changed);
-    assert_eq!(bed.watcher.files_read(), 1);
+    let test = TestWatcher::with(&root, Some(known), None);
+    test.until_offered("B/1.0.0/update.bin", &changed);
+    assert_eq!(test.watcher.files_read(), 1);
 }
 
 #[test]
@@ -163,48 +163,48 @@ fn files_that_were_there_long_before_the_start_need_no_settling() {
     let hour = 3_600_000_000_000;
     let old = Some(scan::old_before() + hour);
     let seen = scan::walk(&root, None).unwrap();
-    files.walked(&root, None, seen, old, start, &mut known);
+    files.add_walk(&root, None, seen, old, start, &mut known);
     assert_eq!(files.jobs(start).len(), 1);
     // With a clock that is an hour slow.
     let mut files = FileTable::new(Patience::Settle);
     let late = Some(scan::old_before() - hour);
     let seen = scan::walk(&root, None).unwrap();
-    files.walked(&root, None, seen, late, start, &mut known);
+    files.add_walk(&root, None, seen, late, start, &mut known);
     assert!(files.jobs(start).is_empty());
     assert!(files.due().is_some_and(|due| due > start));
 }
 
 #[test]
-fn our_own_reading_does_not_make_us_look_again() {
+fn the_servers_own_reading_causes_no_further_reading() {
     let dir = Scratch::new();
-    let bed = Bed::new(dir.path()).ready(dir.path());
+    let test = TestWatcher::new(dir.path()).ready(dir.path());
     let bytes = image(1, 5000);
     dir.write(PATH, &bytes);
-    bed.until_offered(PATH, &bytes);
+    test.until_offered(PATH, &bytes);
     let other = image(2, 5000);
     dir.write("OTHER/1.0.0/update.bin", &other);
-    bed.until_offered("OTHER/1.0.0/update.bin", &other);
-    assert_eq!(bed.watcher.files_read(), 2);
+    test.until_offered("OTHER/1.0.0/update.bin", &other);
+    assert_eq!(test.watcher.files_read(), 2);
 }
 
 #[test]
-fn the_state_folder_is_not_walked_into() {
+fn the_state_folder_is_not_walked() {
     let dir = Scratch::new();
     let bytes = image(1, 5000);
     dir.write(PATH, &bytes);
     let state = dir.path().join("state");
     dir.write("state/1.0.0/update.bin", &bytes);
-    let bed = Bed::with(dir.path(), None, Some(state));
-    let catalog = bed.until_offered(PATH, &bytes);
+    let test = TestWatcher::with(dir.path(), None, Some(state));
+    let catalog = test.until_offered(PATH, &bytes);
     assert!(catalog.project("state").is_none() && catalog.waiting.is_empty());
 }
 
 #[test]
 fn a_slow_receiver_gets_the_latest_catalogue_and_a_missing_one_ends_the_thread() {
     let dir = Scratch::new();
-    let Bed {
+    let TestWatcher {
         watcher, catalogs, ..
-    } = Bed::new(dir.path()).ready(dir.path());
+    } = TestWatcher::new(dir.path()).ready(dir.path());
     drop(catalogs);
     dir.write(PATH, &image(1, 5000));
     watcher.rescan();

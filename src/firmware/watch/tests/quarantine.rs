@@ -16,8 +16,8 @@ fn links_and_fifos_are_quarantined_and_never_opened() {
     symlink("ALIYUN", root.join("IN")).unwrap();
     symlink("nowhere", root.join("release.bin")).unwrap();
     symlink("/", root.join(".hidden")).unwrap();
-    let bed = Bed::new(&root);
-    let catalog = bed.until_offered(PATH, &bytes);
+    let test = TestWatcher::new(&root);
+    let catalog = test.until_offered(PATH, &bytes);
     for path in ["OUT", "IN", "release.bin"] {
         let text = reason(&catalog, path).unwrap();
         assert!(text.contains("symbolic link"), "{text}");
@@ -32,15 +32,15 @@ fn links_and_fifos_are_quarantined_and_never_opened() {
 }
 
 #[test]
-fn rules_or_checksums_that_are_links_hold_back_what_they_are_about() {
+fn rules_or_checksums_that_are_links_hold_back_their_firmware() {
     let dir = Scratch::new();
     let (first, second) = (image(1, 5000), image(2, 5000));
     dir.write("A/1.0.0/update.bin", &first);
     dir.write("B/1.0.0/update.bin", &second);
     symlink("/dev/null", dir.path().join("A/1.0.0/update.bin.sha256")).unwrap();
     symlink("/dev/null", dir.path().join("B/1.0.0/release.json")).unwrap();
-    let bed = Bed::new(dir.path());
-    let catalog = bed.until("both were read", |c| {
+    let test = TestWatcher::new(dir.path());
+    let catalog = test.until("both were read", |c| {
         c.waiting.is_empty() && c.project("B").is_some()
     });
     assert!(catalog.project("A").is_none());
@@ -53,7 +53,7 @@ fn rules_or_checksums_that_are_links_hold_back_what_they_are_about() {
     assert!(release.held_back.is_some());
     // The link is removed, so the release is not held back any longer.
     fs::remove_file(dir.path().join("B/1.0.0/release.json")).unwrap();
-    bed.until("it is offered", |c| {
+    test.until("it is offered", |c| {
         c.project("B")
             .is_some_and(|p| p.releases[0].held_back.is_none())
     });
@@ -65,12 +65,12 @@ fn names_that_are_not_utf8_are_quarantined() {
     let dir = Scratch::new();
     let name = std::ffi::OsStr::from_bytes(b"\xb0\xa1.bin");
     fs::write(dir.path().join(name), image(1, 100)).unwrap();
-    let bed = Bed::new(dir.path());
+    let test = TestWatcher::new(dir.path());
     let shown = name.to_string_lossy().into_owned();
-    let catalog = bed.until("it is quarantined", |c| reason(c, &shown).is_some());
+    let catalog = test.until("it is quarantined", |c| reason(c, &shown).is_some());
     assert!(reason(&catalog, &shown).unwrap().contains("UTF-8"));
     fs::remove_file(dir.path().join(name)).unwrap();
-    bed.until("it is gone", |c| c.quarantined.is_empty());
+    test.until("it is gone", |c| c.quarantined.is_empty());
 }
 
 #[test]
@@ -86,8 +86,8 @@ fn unreadable_files_and_folders_are_quarantined_and_the_rest_is_offered() {
     let folder = dir.path().join("C");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o0)).unwrap();
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o0)).unwrap();
-    let bed = Bed::new(dir.path());
-    let catalog = bed.until("the readable one is offered", |c| {
+    let test = TestWatcher::new(dir.path());
+    let catalog = test.until("the readable one is offered", |c| {
         offers(c, PATH, &bytes) && c.waiting.is_empty()
     });
     assert!(
@@ -98,7 +98,7 @@ fn unreadable_files_and_folders_are_quarantined_and_the_rest_is_offered() {
     assert!(reason(&catalog, "C").is_some());
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    bed.until("all are offered", |c| c.release_count() == 3);
+    test.until("all are offered", |c| c.release_count() == 3);
 }
 
 #[test]
@@ -110,29 +110,29 @@ fn a_checksum_that_does_not_match_holds_a_file_back_until_it_does() {
         id(&image(9, 9)).to_string().as_bytes(),
     );
     dir.write(PATH, &bytes);
-    let bed = Bed::new(dir.path());
-    let catalog = bed.until("it is quarantined", |c| reason(c, PATH).is_some());
+    let test = TestWatcher::new(dir.path());
+    let catalog = test.until("it is quarantined", |c| reason(c, PATH).is_some());
     let text = reason(&catalog, PATH).unwrap();
     assert!(text.contains(&id(&bytes).to_string()[..12]), "{text}");
     assert!(text.contains(&id(&image(9, 9)).to_string()[..12]), "{text}");
-    let reads = bed.watcher.files_read();
+    let reads = test.watcher.files_read();
     let line = format!("{}  update.bin\n", id(&bytes));
     dir.write("ALIYUN/2.0.1/update.bin.sha256", line.as_bytes());
-    bed.until_offered(PATH, &bytes);
+    test.until_offered(PATH, &bytes);
     // The new checksum was compared with the known hash of the file.
-    assert_eq!(bed.watcher.files_read(), reads);
+    assert_eq!(test.watcher.files_read(), reads);
     // A second checksum must match as well.
     dir.write("ALIYUN/2.0.1/update.bin.md5", "0".repeat(32).as_bytes());
-    bed.until("it is quarantined", |c| reason(c, PATH).is_some());
+    test.until("it is quarantined", |c| reason(c, PATH).is_some());
     fs::remove_file(dir.path().join("ALIYUN/2.0.1/update.bin.md5")).unwrap();
-    bed.until_offered(PATH, &bytes);
-    assert_eq!(bed.watcher.files_read(), reads);
+    test.until_offered(PATH, &bytes);
+    assert_eq!(test.watcher.files_read(), reads);
 }
 
 #[test]
 fn a_checksum_that_matches_makes_a_file_available_without_waiting() {
     let dir = Scratch::new();
-    let bed = Bed::new(dir.path()).ready(dir.path());
+    let test = TestWatcher::new(dir.path()).ready(dir.path());
     let bytes = image(1, 5000);
     dir.write(
         "ALIYUN/2.0.1/update.bin.sha256",
@@ -141,7 +141,7 @@ fn a_checksum_that_matches_makes_a_file_available_without_waiting() {
     // The checksum is sufficient even while the writer still has the file open.
     let mut writer = File::create(dir.path().join(PATH)).unwrap();
     writer.write_all(&bytes).unwrap();
-    bed.until_offered(PATH, &bytes);
+    test.until_offered(PATH, &bytes);
     drop(writer);
 }
 
@@ -156,16 +156,16 @@ fn an_invalid_edit_keeps_the_last_good_rules() {
         c.project("ALIYUN")
             .and_then(|p| p.releases[0].rules.percent)
     };
-    let bed = Bed::new(dir.path());
-    bed.until("10 percent", |c| percent(c) == Some(10.0));
+    let test = TestWatcher::new(dir.path());
+    test.until("10 percent", |c| percent(c) == Some(10.0));
     dir.write(rules, br#"{"percent": 20"#);
-    let catalog = bed.until("the error is reported", |c| reason(c, rules).is_some());
+    let catalog = test.until("the error is reported", |c| reason(c, rules).is_some());
     assert_eq!(percent(&catalog), Some(10.0));
     dir.write(rules, br#"{"percent": 30}"#);
-    let catalog = bed.until("30 percent", |c| percent(c) == Some(30.0));
+    let catalog = test.until("30 percent", |c| percent(c) == Some(30.0));
     assert_eq!(reason(&catalog, rules), None);
     fs::remove_file(dir.path().join(rules)).unwrap();
-    bed.until("no rules", |c| {
+    test.until("no rules", |c| {
         c.project("ALIYUN")
             .is_some_and(|p| p.releases[0].rules.percent.is_none())
     });
@@ -181,11 +181,11 @@ fn rules_that_an_editor_deletes_and_writes_anew_stay_in_force_meanwhile() {
         c.project("ALIYUN")
             .and_then(|p| p.releases[0].rules.percent)
     };
-    let bed = Bed::new(dir.path());
-    bed.until("10 percent", |c| percent(c) == Some(10.0));
+    let test = TestWatcher::new(dir.path());
+    test.until("10 percent", |c| percent(c) == Some(10.0));
     fs::remove_file(&rules).unwrap();
     dir.write("ALIYUN/release.json", br#"{"percent": 20}"#);
-    bed.until("20 percent, and never all", |c| {
+    test.until("20 percent, and never all", |c| {
         assert!(
             percent(c).is_some(),
             "the rules were not in force for a while"
@@ -200,8 +200,8 @@ fn rules_that_were_never_good_hold_their_release_back() {
     let bytes = image(1, 5000);
     dir.write(PATH, &bytes);
     dir.write("ALIYUN/2.0.1/release.json", b"{");
-    let bed = Bed::new(dir.path());
-    let catalog = bed.until("it was read", |c| c.project("ALIYUN").is_some());
+    let test = TestWatcher::new(dir.path());
+    let catalog = test.until("it was read", |c| c.project("ALIYUN").is_some());
     assert!(
         catalog.project("ALIYUN").unwrap().releases[0]
             .held_back
@@ -216,21 +216,21 @@ fn sparse(path: &Path, size: u64) {
 }
 
 #[test]
-fn a_disk_image_among_the_firmware_keeps_nothing_waiting() {
+fn a_disk_image_does_not_delay_the_firmware() {
     let dir = Scratch::new();
     let path = dir.path().join("BIG/1.0.0/raspios.img");
     sparse(&path, 300 << 30);
-    let bed = Bed::new(dir.path());
+    let test = TestWatcher::new(dir.path());
     let bytes = image(1, 6000);
     dir.write(PATH, &bytes);
-    let catalog = bed.until_offered(PATH, &bytes);
+    let catalog = test.until_offered(PATH, &bytes);
     let why = reason(&catalog, "BIG/1.0.0/raspios.img").unwrap();
     assert!(why.contains("322122547200 bytes"), "{why}");
     assert!(catalog.waiting.is_empty());
-    assert_eq!(bed.watcher.files_read(), 1);
+    assert_eq!(test.watcher.files_read(), 1);
     // After truncation to a size that a module accepts, the file is read like any other.
     fs::write(&path, image(2, 6000)).unwrap();
-    bed.until_offered("BIG/1.0.0/raspios.img", &image(2, 6000));
+    test.until_offered("BIG/1.0.0/raspios.img", &image(2, 6000));
 }
 
 #[test]
@@ -238,10 +238,10 @@ fn a_file_that_grows_too_large_while_it_is_read_is_refused() {
     let dir = Scratch::new();
     let path = dir.path().join(PATH);
     sparse(&path, 200 << 20);
-    let bed = Bed::new(dir.path());
-    bed.until("it is seen", |c| c.waiting == [PATH]);
+    let test = TestWatcher::new(dir.path());
+    test.until("it is seen", |c| c.waiting == [PATH]);
     sparse(&path, 300 << 20);
-    bed.until("it is refused", |c| {
+    test.until("it is refused", |c| {
         reason(c, PATH).is_some() && c.waiting.is_empty()
     });
 }
@@ -256,18 +256,18 @@ fn a_project_folder_that_becomes_unreadable_does_not_free_its_releases() {
     dir.write("P_1.0.1/update.bin", &bytes);
     dir.write("P/release.json", br#"{"allow":["862991443753386"]}"#);
     let folder = dir.path().join("P");
-    let bed = Bed::new(dir.path()).ready(dir.path());
-    bed.until_offered("P_1.0.1/update.bin", &bytes);
+    let test = TestWatcher::new(dir.path()).ready(dir.path());
+    test.until_offered("P_1.0.1/update.bin", &bytes);
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o0)).unwrap();
-    bed.watcher.rescan();
-    bed.until("it is told", |c| reason(c, "P").is_some());
+    test.watcher.rescan();
+    test.until("it is told", |c| reason(c, "P").is_some());
     // This file is offered only after a scan that would have forgotten the rules of a removed file.
     let marker = image(2, 5000);
     dir.write("M/1.0.0/update.bin", &marker);
-    let catalog = bed.until_offered("M/1.0.0/update.bin", &marker);
+    let catalog = test.until_offered("M/1.0.0/update.bin", &marker);
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
     let release = &catalog.project("P").unwrap().releases[0];
     assert!(release.rules.allow.is_some() && release.held_back.is_none());
-    bed.watcher.rescan();
-    bed.until("it is read again", |c| c.quarantined.is_empty());
+    test.watcher.rescan();
+    test.until("it is read again", |c| c.quarantined.is_empty());
 }

@@ -126,7 +126,7 @@ fn user_check(message: &[u8]) -> Option<Datagram<'_>> {
 /// Whether the field contains `nil` or zeros in place of a module's id.
 fn is_placeholder_id(imei: &[u8]) -> bool {
     let imei = imei.trim_ascii();
-    !imei.is_empty() && DeviceId::is_nobody(&text::read(imei))
+    !imei.is_empty() && DeviceId::means_no_id(&text::read(imei))
 }
 
 /// Parses `0,KEY,IMEI,SN,PROJECT_COREVER,VERSION`, followed by `,GetN,ID` if the message asks for a packet.

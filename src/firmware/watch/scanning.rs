@@ -5,19 +5,19 @@ use std::io;
 use std::time::Instant;
 
 use super::changes::{Changes, FolderWatches};
-use super::{RETRY, TELL, WatchLoop, rest};
+use super::{LOG_PAUSE, RETRY_DELAY, WatchLoop, pause_until};
 use crate::firmware::scan::{self, ByPath, FolderId, folder_id};
 use crate::os::fs::Folder;
 
 impl WatchLoop {
     /// Examines the changed paths.
-    pub(super) fn look(&mut self, changes: Changes) {
+    pub(super) fn partial_scan(&mut self, changes: Changes) {
         let start = Instant::now();
         let root = Folder::open(&self.root);
         let root_id = root.as_ref().ok().and_then(|root| folder_id(root).ok());
         let (Ok(root), false) = (root, changes.everything || root_id != self.root_id) else {
             self.scan_wanted = true;
-            self.distrust(&changes);
+            self.invalidate_watches(&changes);
             return;
         };
         let skip = self.skip();
@@ -33,23 +33,23 @@ impl WatchLoop {
         }
         // A folder sorts after its parent, so the deepest folders are taken first.
         while let Some((parent, names)) = left.pop_last() {
-            match self.look_at(&root, &parent, &names, skip) {
+            match self.scan_entries(&root, &parent, &names, skip) {
                 Ok(()) => {}
                 // The folder is gone, and its parent may be gone, too.
-                Err(error) if scan::has_gone(&error) && !parent.is_empty() => {
+                Err(error) if scan::is_gone(&error) && !parent.is_empty() => {
                     add(&mut left, &parent);
                 }
                 Err(error) => {
-                    self.shortage(&error);
+                    self.log_shortage(&error);
                     self.scan_wanted = true;
                     break;
                 }
             }
         }
-        self.no_look_before = rest(start);
+        self.no_partial_scan_before = pause_until(start);
     }
 
-    fn look_at(
+    fn scan_entries(
         &mut self,
         root: &Folder,
         parent: &str,
@@ -57,36 +57,36 @@ impl WatchLoop {
         skip: Option<FolderId>,
     ) -> io::Result<()> {
         let paths: Vec<String> = names.iter().map(|name| scan::join(parent, name)).collect();
-        let mut seen = scan::look(root, parent, names, skip)?;
-        if self.follow(Some(&paths), &seen.folders) {
-            seen = scan::look(root, parent, names, skip)?;
+        let mut seen = scan::walk_entries(root, parent, names, skip)?;
+        if self.watch_folders(Some(&paths), &seen.folders) {
+            seen = scan::walk_entries(root, parent, names, skip)?;
         }
         let (now, known) = (Instant::now(), &mut self.known);
         self.files
-            .walked(root, Some(&paths), seen, None, now, known);
+            .add_walk(root, Some(&paths), seen, None, now, known);
         Ok(())
     }
 
     /// Walks the whole folder.
-    pub(super) fn scan(&mut self) {
-        match self.try_scan() {
+    pub(super) fn full_scan(&mut self) {
+        match self.try_full_scan() {
             Ok(()) => {
                 self.missing = None;
                 self.next_scan = self.no_scan_before.max(Instant::now() + self.rescan);
             }
             Err(error) => {
-                self.next_scan = Instant::now() + RETRY;
-                if scan::is_ours(&error) {
+                self.next_scan = Instant::now() + RETRY_DELAY;
+                if scan::is_resource_shortage(&error) {
                     // What is known remains valid until the folder can be walked again.
-                    self.shortage(&error);
+                    self.log_shortage(&error);
                 } else {
-                    self.lost(&error);
+                    self.set_missing(&error);
                 }
             }
         }
     }
 
-    fn try_scan(&mut self) -> io::Result<()> {
+    fn try_full_scan(&mut self) -> io::Result<()> {
         let root = Folder::open(&self.root)?;
         let stamp = root.stamp()?;
         let root_id = (stamp.dev, stamp.ino);
@@ -103,7 +103,7 @@ impl WatchLoop {
         for _ in 0..3 {
             let start = Instant::now();
             let mut seen = scan::walk(&root, skip)?;
-            self.no_scan_before = rest(start);
+            self.no_scan_before = pause_until(start);
             if self.device.is_some_and(|device| device != stamp.dev) && !seen.has_firmware() {
                 let text = "it holds no firmware and is on another device than before: is its medium mounted?";
                 return Err(io::Error::other(text));
@@ -111,7 +111,8 @@ impl WatchLoop {
             self.device = Some(stamp.dev);
             let folders = std::mem::take(&mut seen.folders);
             let (now, known) = (Instant::now(), &mut self.known);
-            self.files.walked(&root, None, seen, old_before, now, known);
+            self.files
+                .add_walk(&root, None, seen, old_before, now, known);
             self.root_id = Some(root_id);
             if self.last.is_none() {
                 // Publish before setting the watches: ten thousand of them take long, and modules
@@ -119,7 +120,7 @@ impl WatchLoop {
                 self.missing = None;
                 self.publish();
             }
-            if !self.follow(None, &folders) {
+            if !self.watch_folders(None, &folders) {
                 break;
             }
         }
@@ -127,17 +128,17 @@ impl WatchLoop {
     }
 
     /// Watches the folders that were seen. Returns `true` if the walk must be repeated.
-    fn follow(&mut self, scope: Option<&[String]>, folders: &ByPath<FolderId>) -> bool {
+    fn watch_folders(&mut self, scope: Option<&[String]>, folders: &ByPath<FolderId>) -> bool {
         let followed = match &mut self.watches {
-            Some(watches) => watches.follow(scope, folders),
+            Some(watches) => watches.watch_folders(scope, folders),
             None => FolderWatches::start(&self.root, self.changes.clone()).and_then(|watches| {
                 let watches = self.watches.insert(watches);
-                watches.follow(scope, folders)
+                watches.watch_folders(scope, folders)
             }),
         };
         followed.unwrap_or_else(|error| {
-            if !self.told_no_events {
-                self.told_no_events = true;
+            if !self.logged_no_events {
+                self.logged_no_events = true;
                 log::warn!(
                     target: "firmware",
                     "file system events are not available here, or not for every folder: {error}; the \
@@ -151,11 +152,11 @@ impl WatchLoop {
 
     /// Makes all watches be set again after changes that are not examined one by one, because any
     /// watch may be lost.
-    pub(super) fn distrust(&mut self, changes: &Changes) {
+    pub(super) fn invalidate_watches(&mut self, changes: &Changes) {
         if let Some(watches) = &mut self.watches
             && !changes.is_empty()
         {
-            watches.distrust();
+            watches.invalidate();
         }
     }
 
@@ -165,7 +166,7 @@ impl WatchLoop {
     }
 
     /// Records that the firmware folder is missing, so that nothing is offered.
-    fn lost(&mut self, error: &io::Error) {
+    fn set_missing(&mut self, error: &io::Error) {
         let text = format!(
             "The firmware folder {} cannot be read ({error}): nothing is offered until it is back.",
             self.root.display()
@@ -176,10 +177,10 @@ impl WatchLoop {
         self.missing = Some(text);
     }
 
-    fn shortage(&mut self, error: &io::Error) {
+    fn log_shortage(&mut self, error: &io::Error) {
         let now = Instant::now();
-        if self.told_shortage.is_none_or(|told| now >= told + TELL) {
-            self.told_shortage = Some(now);
+        if self.logged_shortage.is_none_or(|at| now >= at + LOG_PAUSE) {
+            self.logged_shortage = Some(now);
             log::warn!(target: "firmware", "the folder cannot be scanned now, and will be soon: {error}");
         }
     }
