@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::Service;
 use crate::decision::{Check, Refusal};
 use crate::fleet::clock::unix_now;
-use crate::fleet::events::Event;
+use crate::fleet::events::{Event, EventSubject};
 use crate::fleet::requester::Requester;
 use crate::fleet::{Fleet, Transfer, TransferOutcome};
 use crate::logging::log_named;
@@ -165,12 +165,7 @@ impl<'a> LogSubject<'a> {
         fleet.tally.check(self.proto, result.counted, now.0);
         fleet.events.publish(|| Event::Check {
             unix: unix_now(),
-            proto: self.proto,
-            device: (*self.device).into(),
-            name,
-            project: (*self.project).into(),
-            from: (*self.from).into(),
-            to: short(&self.to).into(),
+            subject: self.event_subject(name),
             verdict: result.verdict,
             reason: short(&reason.to_string()).into(),
             peer: self.peer.to_string().into(),
@@ -223,6 +218,17 @@ impl<'a> LogSubject<'a> {
         name.unwrap_or_default().into()
     }
 
+    fn event_subject(&self, name: Box<str>) -> EventSubject {
+        EventSubject {
+            proto: self.proto,
+            device: (*self.device).into(),
+            name,
+            project: (*self.project).into(),
+            from: (*self.from).into(),
+            to: short(&self.to).into(),
+        }
+    }
+
     fn download_event(
         &self,
         (number, name): (u32, Box<str>),
@@ -233,12 +239,7 @@ impl<'a> LogSubject<'a> {
         Event::Download {
             unix: unix_now(),
             number,
-            proto: self.proto,
-            device: (*self.device).into(),
-            name,
-            project: (*self.project).into(),
-            from: (*self.from).into(),
-            to: short(&self.to).into(),
+            subject: self.event_subject(name),
             bytes,
             size,
             result,

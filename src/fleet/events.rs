@@ -17,6 +17,23 @@ const WAITING: usize = 256;
 /// Maximum number of simultaneous readers.
 const READERS: usize = 16;
 
+/// The device and the update that an event is about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EventSubject {
+    /// `http`, `udp` or `tcp`.
+    pub proto: &'static str,
+    /// Device id; empty if the module has none.
+    pub device: Box<str>,
+    /// Name that a group gives the device; empty if there is none.
+    pub name: Box<str>,
+    /// The project asked for, or the path of a file with a fixed URL.
+    pub project: Box<str>,
+    /// The version that the module runs.
+    pub from: Box<str>,
+    /// Version that the verdict is about, or that the module downloads; empty if there is none.
+    pub to: Box<str>,
+}
+
 /// An event. The publisher bounds all texts to 128 characters.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -24,18 +41,8 @@ pub enum Event {
     Check {
         /// Time in Unix seconds.
         unix: i64,
-        /// `http`, `udp` or `tcp`.
-        proto: &'static str,
-        /// Device id; empty if the module has none.
-        device: Box<str>,
-        /// Name that a group gives the device; empty if there is none.
-        name: Box<str>,
-        /// The project asked for.
-        project: Box<str>,
-        /// The version that the module runs.
-        from: Box<str>,
-        /// Version that the verdict is about; empty if there is none.
-        to: Box<str>,
+        /// The device and the update.
+        subject: EventSubject,
         /// `offer`, `resume` or `refuse`.
         verdict: &'static str,
         /// Short reason for the verdict.
@@ -49,18 +56,8 @@ pub enum Event {
         unix: i64,
         /// Number of the download, the same in all of its events.
         number: u32,
-        /// `http`, `udp` or `tcp`.
-        proto: &'static str,
-        /// Device id; empty if the module has none.
-        device: Box<str>,
-        /// Name that a group gives the device; empty if there is none.
-        name: Box<str>,
-        /// The project (or the path, for a fixed URL).
-        project: Box<str>,
-        /// The version that the module runs.
-        from: Box<str>,
-        /// Version that the module downloads.
-        to: Box<str>,
+        /// The device and the update.
+        subject: EventSubject,
         /// Bytes of the file that the module has.
         bytes: u64,
         /// Size of the file in bytes.

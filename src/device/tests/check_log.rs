@@ -107,8 +107,8 @@ fn every_kind_of_check_is_counted() {
     let of_checks = events.iter().filter(|e| matches!(e, Event::Check { .. }));
     assert_eq!(of_checks.count(), 12);
     let resumed = events.iter().any(|event| {
-        matches!(event, Event::Check { proto: "http", verdict: "resume", to, device, .. }
-            if &**to == "2.0.0" && &**device == IMEI)
+        matches!(event, Event::Check { verdict: "resume", subject, .. }
+            if subject.proto == "http" && &*subject.to == "2.0.0" && &*subject.device == IMEI)
     });
     assert!(resumed, "{events:?}");
 

@@ -7,12 +7,12 @@ use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use smol::channel::Receiver;
 use smol::future::or;
 use smol::{Async, Timer};
 
-use crate::fleet::events::Event;
+use crate::fleet::events::{Event, EventSubject};
 use crate::operator::codec::StatusCode;
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
@@ -76,58 +76,32 @@ fn event_text(event: &Event) -> String {
     let (name, data) = match event {
         Event::Check {
             unix,
-            proto,
-            device,
-            name,
-            project,
-            from,
-            to,
+            subject,
             verdict,
             reason,
             peer,
-        } => (
-            "check",
-            json!({
-                "time": rfc3339(*unix),
-                "proto": proto,
-                "device": device,
-                "name": name,
-                "project": project,
-                "from": from,
-                "to": to,
-                "verdict": verdict,
-                "reason": reason,
-                "peer": peer,
-            }),
-        ),
+        } => {
+            let mut data = subject_json(*unix, subject);
+            data["verdict"] = json!(verdict);
+            data["reason"] = json!(reason);
+            data["peer"] = json!(peer);
+            ("check", data)
+        }
         Event::Download {
             unix,
             number,
-            proto,
-            device,
-            name,
-            project,
-            from,
-            to,
+            subject,
             bytes,
             size,
             result,
-        } => (
-            "download",
-            json!({
-                "time": rfc3339(*unix),
-                "number": number,
-                "proto": proto,
-                "device": device,
-                "name": name,
-                "project": project,
-                "from": from,
-                "to": to,
-                "bytes": bytes,
-                "size": size,
-                "result": result,
-            }),
-        ),
+        } => {
+            let mut data = subject_json(*unix, subject);
+            data["number"] = json!(number);
+            data["bytes"] = json!(bytes);
+            data["size"] = json!(size);
+            data["result"] = json!(result);
+            ("download", data)
+        }
         Event::Catalog { unix } => ("catalog", json!({"time": rfc3339(*unix)})),
         Event::Notice { unix, notice } => {
             let (name, data) = (notice.kind.word(), notice.json(*unix));
@@ -137,21 +111,34 @@ fn event_text(event: &Event) -> String {
     format!("event: {name}\ndata: {data}\n\n")
 }
 
+fn subject_json(unix: i64, subject: &EventSubject) -> Value {
+    json!({
+        "time": rfc3339(unix),
+        "proto": subject.proto,
+        "device": subject.device,
+        "name": subject.name,
+        "project": subject.project,
+        "from": subject.from,
+        "to": subject.to,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
 
     #[test]
     fn an_event_is_two_lines_whatever_a_module_sends() {
         let event = Event::Check {
             unix: 1_795_420_800,
-            proto: "http",
-            device: "862991443753386".into(),
-            name: "".into(),
-            project: "P\n\ndata: x\r\u{2028}".into(),
-            from: "1.0.0".into(),
-            to: "".into(),
+            subject: EventSubject {
+                proto: "http",
+                device: "862991443753386".into(),
+                name: "".into(),
+                project: "P\n\ndata: x\r\u{2028}".into(),
+                from: "1.0.0".into(),
+                to: "".into(),
+            },
             verdict: "refuse",
             reason: "\"quoted\"".into(),
             peer: "[::1]:5".into(),
