@@ -74,7 +74,9 @@ impl Fleet {
         CheckFacts {
             same_session: self.sessions.holds(who, now),
             is_given,
-            waits: self.devices.waits(who.device, who.network, check, now),
+            waits: self
+                .devices
+                .awaited_reboot(who.device, who.network, check, now),
         }
     }
 

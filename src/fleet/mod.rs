@@ -187,7 +187,7 @@ impl Fleet {
     fn mark_dirty(&mut self, now: Instant) {
         if self.dirty_since.is_none() {
             self.dirty_since = Some(now);
-            self.journal.passed(self.clock.stamp(now));
+            self.journal.advance(self.clock.stamp(now));
             self.due_changed.notify();
         }
     }
@@ -195,7 +195,7 @@ impl Fleet {
     /// Writes changes of devices into the journal, and raises the notices about them.
     fn journal_devices(&mut self) {
         for (entry, priority) in self.devices.take() {
-            self.journal.later(&entry, priority);
+            self.journal.write_later(&entry, priority);
         }
         for notice in self.devices.notices() {
             self.notify(notice);
@@ -215,7 +215,7 @@ impl Fleet {
     /// Writes changes of pins into the journal.
     fn journal_pins(&mut self) {
         for entry in self.pins.changes() {
-            self.journal.later(&entry, entry.priority());
+            self.journal.write_later(&entry, entry.priority());
         }
     }
 
@@ -227,7 +227,7 @@ impl Fleet {
                 JournalEntry::Guard(guard) => self.priority(guard.device),
                 _ => Priority::Major,
             };
-            let _nobody_waits = self.journal.now(&entry, priority);
+            let _nobody_waits = self.journal.write_now(&entry, priority);
         }
     }
 }

@@ -53,7 +53,7 @@ fn remember(state: &Path, firmware: &Path) {
     let content = catalog.project("P").unwrap().releases[0].packages[0].content;
     let now = Stamp(1 << 31);
     let mut journal = Journal::start(state, now, unix_now(), &Loaded::default(), 0).unwrap();
-    journal.later(
+    journal.write_later(
         &JournalEntry::Release(ReleaseEntry {
             project: "P".into(),
             version: "2.0.0".into(),
@@ -71,7 +71,7 @@ fn remember(state: &Path, firmware: &Path) {
         let Network::V4(network) = Network::of(address(number)) else {
             panic!();
         };
-        journal.later(
+        journal.write_later(
             &JournalEntry::Device(DeviceEntry {
                 first: now.minus(5 * DAY),
                 interval: 600,

@@ -153,7 +153,7 @@ fn remember(state: &Path) {
                 is_day,
                 change,
             };
-            journal.later(&JournalEntry::Sample(sample), Priority::Major);
+            journal.write_later(&JournalEntry::Sample(sample), Priority::Major);
         }
     };
     // The order of the counts: offered, downloading, delivered, confirmed, reverted, silent, sent, waiting, held,
@@ -194,7 +194,7 @@ fn remember(state: &Path) {
             _ => (State::Reverted, "2.0.0"),
         };
         let journey = JourneyEntry::new("ALIYUN", "2.0.1", ContentId([7; 32]), 5000, "2.0.0", now);
-        journal.later(
+        journal.write_later(
             &JournalEntry::Device(DeviceEntry {
                 journey: Some(JourneyEntry { state, ..journey }),
                 ..DeviceEntry::new(device, &text, "ALIYUN", version, now)

@@ -185,7 +185,7 @@ fn a_journal_that_is_removed_is_written_anew_without_anybody_asking() {
 fn remember(state: &Path) {
     let now = Stamp(1 << 31);
     let mut journal = Journal::start(state, now, unix_now(), &Loaded::default(), 0).unwrap();
-    journal.later(
+    journal.write_later(
         &JournalEntry::Device(DeviceEntry {
             first: now.minus(86_400),
             interval: 8,

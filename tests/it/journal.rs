@@ -330,7 +330,7 @@ fn devices_shows_what_the_journal_knows_and_none_is_no_trouble() {
     let mut journal = Journal::start(&place.state(), now, unix_now(), &loaded, 0).unwrap();
     for n in 0..3_u64 {
         let text = (862_991_443_753_386 + n).to_string();
-        journal.later(
+        journal.write_later(
             &JournalEntry::Device(DeviceEntry {
                 interval: 3600,
                 journey: (n == 1).then(|| JourneyEntry {

@@ -57,7 +57,7 @@ fn place(bytes: &[u8], delivered: &[u8]) -> Place {
         let journey = JourneyEntry::new("P", "2.0.0", content, SIZE as u64, "1.0.0", since);
         let id = imei(number);
         let device = DeviceId::parse(&id).unwrap();
-        journal.later(
+        journal.write_later(
             &JournalEntry::Device(DeviceEntry {
                 interval: 600,
                 network: Some(Network::of(address(number))),

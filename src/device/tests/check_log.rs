@@ -348,7 +348,7 @@ fn no_byte_leaves_before_the_pin_is_written() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut other = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let ours = listener.accept().unwrap().0;
-    let (promise, written) = Written::promise();
+    let (promise, written) = Written::pending();
     let (tell, told) = mpsc::channel();
     server.tell(move |service| {
         let service = Rc::clone(service);

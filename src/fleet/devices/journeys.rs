@@ -1,7 +1,7 @@
 //! Changes of update progress: by checks, by offers, and by a person who resumes a release.
 
 use super::record::DeviceRecord;
-use super::{Devices, Fallen, Sighting};
+use super::{Devices, Fallback, Sighting};
 use crate::decision::{Back, Check, Offer, Verdict, came_back};
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
@@ -75,7 +75,7 @@ impl Devices {
     /// Counts a device as confirmed with a release that its record no longer contains.
     pub(super) fn retire(&mut self, target: TargetId) {
         if let Some(entry) = self.releases.retire_confirmed(target) {
-            self.out
+            self.queue
                 .push((JournalEntry::Release(entry), Priority::Major));
         }
     }
@@ -99,7 +99,7 @@ impl Devices {
         self.set_journey(slot, after);
         let place = |journey: Option<Journey>| journey.map(|j| (j.target, j.state));
         if place(before) != place(after) {
-            self.tell_established(slot);
+            self.queue_established(slot);
             let state = after.map(|after| after.state);
             let at = RESULTS.iter().position(|known| Some(*known) == state);
             if let Some(count) = at.and_then(|at| self.results.get_mut(at)) {
@@ -109,12 +109,12 @@ impl Devices {
     }
 
     /// Applies a check to the update progress of its device.
-    pub(super) fn come_back(
+    pub(super) fn apply_check(
         &mut self,
         slot: u32,
         sighting: &Sighting<'_>,
         now: Stamp,
-    ) -> Option<Fallen> {
+    ) -> Option<Fallback> {
         let record = *self.table.get(slot)?;
         let Some(journey) = record.journey else {
             self.set_network(slot, sighting.network);
@@ -131,29 +131,29 @@ impl Devices {
         self.step(slot, Some(journey), after);
         let is_confirmed = after.is_some_and(|after| after.state == State::Confirmed);
         if is_confirmed && journey.state != State::Confirmed && record.is_established() {
-            self.confirmed(&sighting.check.device_text, journey.target, now);
+            self.notice_confirmed(&sighting.check.device_text, journey.target, now);
         }
         // A device that has the file is believed only in the network of the delivery. Otherwise one check from
         // elsewhere would hide the reports of the real device.
         if check.same_place || !journey.had_all() {
             self.set_network(slot, sighting.network);
         }
-        let has_fallen = journey.state == State::Confirmed
+        let is_fallback = journey.state == State::Confirmed
             && after.is_some_and(|after| after.state == State::Reverted);
-        let target = self.releases.get(journey.target).filter(|_| has_fallen)?;
-        Some(Fallen {
+        let target = self.releases.get(journey.target).filter(|_| is_fallback)?;
+        Some(Fallback {
             content: target.content,
             to: ShortVersion::of(&target.version),
         })
     }
 
     /// Raises the notice about the first established device that is confirmed with a release.
-    pub(super) fn confirmed(&mut self, device: &str, target: TargetId, now: Stamp) {
+    pub(super) fn notice_confirmed(&mut self, device: &str, target: TargetId, now: Stamp) {
         if let Some(entry) = self.releases.first_confirmed(target, now) {
             let (project, version) = (&entry.project, &entry.version);
             let notice = Notice::new(NoticeKind::FirstConfirmed, project, version, "");
             self.notices.push(notice.of_device(device));
-            self.out
+            self.queue
                 .push((JournalEntry::Release(entry), Priority::Major));
         }
     }
@@ -169,7 +169,7 @@ impl Devices {
 
     /// Returns the content that a device has completely and need not run yet because of `reboot_within`, if the device
     /// sends this check from the network of the delivery; with the seconds since the delivery, and `reboot_within`.
-    pub fn waits(
+    pub fn awaited_reboot(
         &self,
         device: DeviceId,
         network: Network,
@@ -183,8 +183,8 @@ impl Devices {
         }
         let within = self.releases.reboot_within(journey.target);
         let age = now.since(journey.since);
-        let waits = age < within && self.judge(journey, record, check) == Back::Old;
-        let target = self.releases.get(journey.target).filter(|_| waits)?;
+        let is_awaited = age < within && self.judge(journey, record, check) == Back::Old;
+        let target = self.releases.get(journey.target).filter(|_| is_awaited)?;
         Some(AwaitedReboot {
             content: target.content,
             age,
@@ -211,7 +211,7 @@ impl Devices {
     }
 
     /// Begins the update to the release that a device is offered, unless that has already begun.
-    pub(super) fn be_offered(
+    pub(super) fn begin_update(
         &mut self,
         slot: u32,
         sighting: &Sighting<'_>,
@@ -267,7 +267,7 @@ impl Devices {
                 self.forget_outcome(slot, journey);
             }
         }
-        self.out
+        self.queue
             .push((JournalEntry::Release(release), Priority::Major));
     }
 

@@ -26,7 +26,7 @@ impl Devices {
             network: record.network,
             profile: self.profiles.shared(record.profile).cloned(),
             confirmed: self.confirmed_before(record),
-            journey: record.journey.and_then(|way| self.journey_entry(way)),
+            journey: record.journey.and_then(|p| self.journey_entry(p)),
         })
     }
 
@@ -128,7 +128,7 @@ impl Devices {
             record.interval = entry.interval;
             record.network = entry.network.or(record.network);
         }
-        let journey = entry.journey.and_then(|way| self.journey_of(way));
+        let journey = entry.journey.and_then(|p| self.journey_of(p));
         self.put_journey(slot, journey);
     }
 
@@ -163,7 +163,7 @@ impl Devices {
     }
 
     /// Ends the loading. `downtime` is the number of seconds before this run in which no server ran.
-    pub fn loaded(&mut self, downtime: u32) {
+    pub fn finish_loading(&mut self, downtime: u32) {
         self.downtime = downtime;
         self.table.sort();
         self.releases.all_loaded(self.began);

@@ -29,7 +29,7 @@ impl PeerOutcome<'_> {
 
 impl Devices {
     /// Starts to share outcomes, including those that are already known.
-    pub fn share(&mut self, secret: &[u8; 32], wall: Wall) {
+    pub fn start_sharing(&mut self, secret: &[u8; 32], wall: Wall) {
         let mut shared = Shared::new(secret, wall);
         let known = self.table.from(0);
         let known = known.filter(|(_, record)| record.journey.and_then(OutcomeKind::of).is_some());
@@ -119,7 +119,7 @@ impl Devices {
     }
 
     /// Applies the result of an exchange. Returns whether the outcomes of the peers have changed.
-    pub fn exchanged(&mut self, exchanged: Exchanged) -> bool {
+    pub fn apply_exchange(&mut self, exchanged: Exchanged) -> bool {
         let Some(shared) = &mut self.shared else {
             return false;
         };
@@ -136,8 +136,8 @@ impl Devices {
     }
 
     /// The newest outcome of a device, if a peer has seen that outcome.
-    pub(super) fn elsewhere(&self, record: &DeviceRecord) -> Option<PeerOutcome<'_>> {
-        self.at_peers(record.device)
+    pub(super) fn newer_peer_outcome(&self, record: &DeviceRecord) -> Option<PeerOutcome<'_>> {
+        self.peer_outcome(record.device)
             .filter(|peer| self.is_newer(record, peer))
     }
 
@@ -149,7 +149,7 @@ impl Devices {
     }
 
     /// The newest outcome of a device that a peer has seen. The one that this server knows may be newer.
-    pub(super) fn at_peers(&self, device: DeviceId) -> Option<PeerOutcome<'_>> {
+    pub(super) fn peer_outcome(&self, device: DeviceId) -> Option<PeerOutcome<'_>> {
         let shared = self.shared.as_ref().filter(|shared| shared.has_peers())?;
         let device = shared.device(device);
         let (place, outcome) = *shared.peers.devices.get(&device)?;
@@ -162,7 +162,7 @@ impl Devices {
     }
 
     /// Whether this server or a peer has already seen that a device counts in the fuse.
-    pub(super) fn counts_elsewhere(&self, device: DeviceId) -> bool {
+    pub(super) fn is_established_at_peers(&self, device: DeviceId) -> bool {
         let shared = self.shared.as_ref().filter(|shared| shared.has_peers());
         shared.is_some_and(|shared| shared.is_established(shared.device(device)))
     }
@@ -175,7 +175,7 @@ impl Devices {
 
     /// The outcomes of a release that peers have seen, and for which this server knows no newer ones. Reverts from
     /// before a person resumed the release do not count.
-    pub(super) fn peers_of<'a>(
+    pub(super) fn peer_outcomes<'a>(
         &'a self,
         (project, version): (&'a str, &'a str),
         resumed: Option<Stamp>,
@@ -205,9 +205,9 @@ impl Devices {
 
     /// Takes the outcome of a peer as the update progress of a device that sends a check, if the peer has delivered to
     /// the device since.
-    pub(super) fn adopt(&mut self, slot: u32, check: &Check<'_>, now: Stamp) -> Option<()> {
+    pub(super) fn adopt_outcome(&mut self, slot: u32, check: &Check<'_>, now: Stamp) -> Option<()> {
         let record = self.table.get(slot)?;
-        let peer = self.elsewhere(record)?;
+        let peer = self.newer_peer_outcome(record)?;
         let (content, outcome) = (peer.content, peer.outcome);
         let shared = self.shared.as_ref()?;
         let (project, before) = (record.project, record.journey);
@@ -232,7 +232,7 @@ impl Devices {
         };
         if before != Some(journey) {
             self.set_journey(slot, Some(journey));
-            self.tell_established(slot);
+            self.queue_established(slot);
         }
         Some(())
     }

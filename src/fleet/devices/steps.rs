@@ -17,15 +17,15 @@ use crate::fleet::journey::{Journey, State};
 use crate::fleet::short_version::ShortVersion;
 
 /// Largest number of steps, of 48 bytes each: 3 MB. The memory is allocated as it is filled.
-const MOST: usize = 65_536;
+const MAX_STEPS: usize = 65_536;
 
 /// Largest number of steps that are shown for one device.
 const SHOWN: usize = 20;
 
 /// Largest number of reasons of refusals, each a rule with the version of a release. Further ones count as [`OTHER`].
-const REASONS: usize = 1024;
+const MAX_REASONS: usize = 1024;
 
-/// Text that replaces the reasons beyond [`REASONS`].
+/// Text that replaces the reasons beyond [`MAX_REASONS`].
 const OTHER: &str = "another reason";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ pub struct StepsView {
 
 impl StepRing {
     fn is_full(&self) -> bool {
-        self.steps.len() >= MOST
+        self.steps.len() >= MAX_STEPS
     }
 
     fn push(&mut self, step: DeviceStep) {
@@ -99,7 +99,7 @@ impl StepRing {
         let at = known.rev().position(|text| is_text(text, refused));
         let number = match at {
             Some(from_end) => self.reasons.len() - from_end,
-            None if self.reasons.len() >= REASONS => REASONS + 1,
+            None if self.reasons.len() >= MAX_REASONS => MAX_REASONS + 1,
             None => {
                 self.reasons.push(refused.to_string().into());
                 self.reasons.len()
@@ -111,7 +111,7 @@ impl StepRing {
     fn reason(&self, number: u16) -> Option<&str> {
         let at = usize::from(number).checked_sub(1)?;
         let text = self.reasons.get(at).map(|text| &**text);
-        text.or((at == REASONS).then_some(OTHER))
+        text.or((at == MAX_REASONS).then_some(OTHER))
     }
 }
 
@@ -269,7 +269,7 @@ mod tests {
     fn steps_and_reasons_are_bounded() {
         assert_eq!(size_of::<DeviceStep>(), 48);
         let mut ring = StepRing::default();
-        for n in 0..=MOST {
+        for n in 0..=MAX_STEPS {
             ring.push(DeviceStep {
                 device: DeviceId::Imei(n as u64),
                 at: Stamp(n as u32),
@@ -277,7 +277,7 @@ mod tests {
                 version: ShortVersion::default(),
             });
         }
-        assert_eq!(ring.steps.len(), MOST);
+        assert_eq!(ring.steps.len(), MAX_STEPS);
         assert_eq!(ring.steps.front().unwrap().at, Stamp(1));
         let mut number = |rule: &str| {
             let refused = RefusedCheck {
@@ -289,12 +289,12 @@ mod tests {
             (number, ring.reason(number).unwrap().to_owned())
         };
         let first = number("nothing newer");
-        for n in 1..REASONS {
+        for n in 1..MAX_REASONS {
             let rule = format!("paused {n}");
             assert_eq!(number(&rule), (n as u16 + 1, rule));
         }
         for rule in ["one more", "and another"] {
-            assert_eq!(number(rule), (REASONS as u16 + 1, OTHER.to_owned()));
+            assert_eq!(number(rule), (MAX_REASONS as u16 + 1, OTHER.to_owned()));
         }
         assert_eq!(number("paused 7").0, 8);
         assert_eq!(number("nothing newer"), first);

@@ -21,16 +21,16 @@ pub struct DeviceTransfer {
 
 impl Devices {
     /// The slot and the update progress of a transfer's device, if it was offered this content.
-    fn under_way(&self, piece: DeviceTransfer) -> Option<(u32, Journey)> {
-        let slot = self.table.find(piece.device)?;
+    fn find_update(&self, transfer: DeviceTransfer) -> Option<(u32, Journey)> {
+        let slot = self.table.find(transfer.device)?;
         let journey = self.table.get(slot)?.journey?;
         let target = self.releases.get(journey.target)?;
-        (target.content == piece.content).then_some((slot, journey))
+        (target.content == transfer.content).then_some((slot, journey))
     }
 
     /// Records that a transfer begins.
-    pub fn begun(&mut self, piece: DeviceTransfer) {
-        if let (0, Some((slot, journey))) = (piece.start, self.under_way(piece)) {
+    pub fn begun(&mut self, transfer: DeviceTransfer) {
+        if let (0, Some((slot, journey))) = (transfer.start, self.find_update(transfer)) {
             self.set_journey(slot, Some(journey.begun()));
         }
     }
@@ -47,9 +47,9 @@ impl Devices {
     }
 
     /// Records that the bytes before `high` of a transfer have arrived.
-    pub fn acknowledged(&mut self, piece: DeviceTransfer, high: u64, now: Stamp) {
-        if let Some((slot, journey)) = self.under_way(piece) {
-            let after = journey.acknowledged(piece.start, high, now);
+    pub fn acknowledged(&mut self, transfer: DeviceTransfer, high: u64, now: Stamp) {
+        if let Some((slot, journey)) = self.find_update(transfer) {
+            let after = journey.acknowledged(transfer.start, high, now);
             self.step(slot, Some(journey), Some(after));
         }
     }
@@ -57,36 +57,36 @@ impl Devices {
     /// Records that a transfer reached the end of the file in good order. `by_proxy`: it was to a trusted proxy.
     pub fn delivered(
         &mut self,
-        piece: DeviceTransfer,
+        transfer: DeviceTransfer,
         (size, by_proxy): (u64, bool),
         network: Network,
         now: Stamp,
     ) {
-        let Some((slot, journey)) = self.under_way(piece) else {
+        let Some((slot, journey)) = self.find_update(transfer) else {
             return;
         };
         let after = journey.delivered(size, by_proxy, now);
         if after == journey {
             // The device came back with the new version before this was noted.
             if journey.state == State::Confirmed && journey.has_all(size) {
-                self.answered(piece.device, now);
+                self.answered(transfer.device, now);
             }
             return;
         }
         self.set_network(slot, network);
         self.set_journey(slot, Some(after));
-        self.tell_established(slot);
-        self.answered(piece.device, now);
+        self.queue_established(slot);
+        self.answered(transfer.device, now);
     }
 
     /// Records the result report of a device about the content that it was last offered.
     pub fn reported(&mut self, device: DeviceId, content: ContentId, report: Report) {
-        let piece = DeviceTransfer {
+        let transfer = DeviceTransfer {
             device,
             content,
             start: 0,
         };
-        if let Some((slot, _)) = self.under_way(piece)
+        if let Some((slot, _)) = self.find_update(transfer)
             && let Some(record) = self.table.get_mut(slot)
         {
             record.report = Some(report);

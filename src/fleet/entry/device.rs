@@ -120,9 +120,9 @@ impl DeviceEntry {
     }
 
     /// Writes all fields except those that [`DeviceEntry::common`] returns.
-    pub fn write_own(&self, line: &mut LineWriter<'_>) {
+    pub fn write_individual(&self, line: &mut LineWriter<'_>) {
         write_id(line, "device", self.device);
-        if self.text != usual_text(self.device) {
+        if self.text != default_text(self.device) {
             line.text("text", &self.text);
         }
         line.time("first", self.first);
@@ -157,8 +157,9 @@ impl DeviceEntry {
 
     pub(super) fn read(fields: &Fields<'_>) -> Option<DeviceEntry> {
         let common = DeviceEntry::read_common(fields, "project")?;
-        OwnFields::read(fields)?.with(common)
+        IndividualFields::read(fields)?.with(common)
     }
+
     /// Reads the fields that [`DeviceEntry::write_common`] wrote.
     pub fn read_common(fields: &Fields<'_>, key: &str) -> Option<DeviceEntry> {
         let project: Rc<str> = fields.text(key)?.into();
@@ -192,7 +193,7 @@ impl DeviceEntry {
 
 /// The fields of a device that others do not share; [`DeviceEntry::common`] returns the rest.
 #[derive(Debug)]
-pub struct OwnFields {
+pub struct IndividualFields {
     device: DeviceId,
     /// The id as the device writes it; `None`: the usual form.
     text: Option<Box<str>>,
@@ -207,10 +208,10 @@ pub struct OwnFields {
     reached: Option<u64>,
 }
 
-impl OwnFields {
-    /// Reads the fields that [`DeviceEntry::write_own`] wrote.
-    pub fn read(fields: &Fields<'_>) -> Option<OwnFields> {
-        Some(OwnFields {
+impl IndividualFields {
+    /// Reads the fields that [`DeviceEntry::write_individual`] wrote.
+    pub fn read(fields: &Fields<'_>) -> Option<IndividualFields> {
+        Some(IndividualFields {
             device: parse_id(fields.text("device")?)?,
             text: fields.text("text").map(Box::from),
             first: fields.time("first")?,
@@ -242,7 +243,7 @@ impl OwnFields {
         };
         Some(DeviceEntry {
             device: self.device,
-            text: self.text.unwrap_or_else(|| usual_text(self.device)),
+            text: self.text.unwrap_or_else(|| default_text(self.device)),
             first: self.first,
             last: self.last,
             interval: self.interval,
@@ -332,7 +333,7 @@ impl JourneyEntry {
         if self.reached == self.size {
             line.count("reached", self.reached);
         }
-        if self.outcome != usual_outcome(self.state) {
+        if self.outcome != default_outcome(self.state) {
             line.word("outcome", self.outcome.map_or("none", Outcome::word));
         }
         line.flag("by_proxy", self.by_proxy);
@@ -352,7 +353,7 @@ impl JourneyEntry {
             state,
             outcome: match fields.text("outcome") {
                 Some(word) => Outcome::of_word(word),
-                None => usual_outcome(state),
+                None => default_outcome(state),
             },
             by_proxy: fields.flag("by_proxy"),
             reached: fields.count("reached")?,
@@ -364,7 +365,7 @@ impl JourneyEntry {
 }
 
 /// Returns the outcome that follows from a state and is therefore not written.
-fn usual_outcome(state: State) -> Option<Outcome> {
+fn default_outcome(state: State) -> Option<Outcome> {
     match state {
         State::Confirmed => Some(Outcome::Confirmed),
         State::Reverted => Some(Outcome::Reverted),
@@ -396,8 +397,8 @@ fn write_profile(line: &mut LineWriter<'_>, profile: &Profile<'_>) {
 fn read_profile(fields: &Fields<'_>) -> Option<Profile<'static>> {
     let text = |key| fields.text(key).map(|text| Cow::Owned(text.to_owned()));
     let (firmware_name, path_project) = (text("name"), text("path"));
-    let is_there = firmware_name.is_some() || path_project.is_some();
-    is_there.then(|| Profile {
+    let has_profile = firmware_name.is_some() || path_project.is_some();
+    has_profile.then(|| Profile {
         firmware_name,
         path_project,
         core_version: fields.number("core"),
@@ -427,7 +428,7 @@ pub(super) fn parse_id(text: &str) -> Option<DeviceId> {
 }
 
 /// Returns the text that follows from an id and is therefore not written.
-fn usual_text(device: DeviceId) -> Box<str> {
+fn default_text(device: DeviceId) -> Box<str> {
     match device {
         DeviceId::Imei(number) => match itoa::Buffer::new().format(number) {
             whole if whole.len() == 15 => whole.into(),

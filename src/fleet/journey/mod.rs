@@ -102,7 +102,7 @@ pub const TOO_SOON_IN_SESSION: u32 = 60;
 pub const FALLBACK: u32 = 24 * 60 * 60;
 
 /// Number of consecutive weak attempts from which on a device counts as reverted.
-const WEAK: u8 = 2;
+const WEAK_LIMIT: u8 = 2;
 
 /// Update progress of a device to one release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,7 +175,7 @@ pub struct Circumstances {
 
 impl Circumstances {
     /// Whether a check that comes `age` seconds after the delivery was made before the reboot.
-    pub fn too_soon(self, age: u32) -> bool {
+    pub fn is_too_soon(self, age: u32) -> bool {
         age <= TOO_SOON || self.same_session && age <= TOO_SOON_IN_SESSION
     }
 }
@@ -219,19 +219,19 @@ impl Journey {
             },
             State::Offered if start <= self.reached => {
                 let reached = self.reached.max(high);
-                self.step(State::Downloading, now).at(reached)
+                self.in_state(State::Downloading, now).with_reached(reached)
             }
             State::Delivered | State::Sent | State::Waiting | State::Silent | State::Reverted
                 if start == 0 =>
             {
-                self.step(State::Downloading, now).at(high)
+                self.in_state(State::Downloading, now).with_reached(high)
             }
             State::Reverted if start <= self.reached => {
                 let reached = self.reached.max(high);
-                self.step(State::Downloading, now).at(reached)
+                self.in_state(State::Downloading, now).with_reached(reached)
             }
             // The device came back before the end of its download was noted.
-            State::Confirmed if start <= self.reached => self.at(self.reached.max(high)),
+            State::Confirmed if start <= self.reached => self.with_reached(self.reached.max(high)),
             _ => self,
         }
     }
@@ -252,7 +252,7 @@ impl Journey {
         match self.state {
             State::Downloading if has_all => Journey {
                 by_proxy,
-                ..self.step(state, now)
+                ..self.in_state(state, now)
             },
             _ => self,
         }
@@ -277,7 +277,7 @@ impl Journey {
                     _ => Some(Outcome::Confirmed),
                 },
                 weak: 0,
-                ..self.step(State::Confirmed, now)
+                ..self.in_state(State::Confirmed, now)
             }),
             // Any device can claim this id, so a check from elsewhere is no evidence.
             Back::Old | Back::Other if had_all && !check.same_place => Some(self),
@@ -289,7 +289,7 @@ impl Journey {
                     outcome: Some(Outcome::FellBack),
                     ..self.reverted(now)
                 }),
-                State::Delivered | State::Sent | State::Waiting if check.too_soon(age) => {
+                State::Delivered | State::Sent | State::Waiting if check.is_too_soon(age) => {
                     Some(self)
                 }
                 // `reboot_within` still counts from the delivery.
@@ -315,7 +315,7 @@ impl Journey {
     fn reverted(self, now: Stamp) -> Journey {
         Journey {
             outcome: Some(Outcome::Reverted),
-            ..self.step(State::Reverted, now)
+            ..self.in_state(State::Reverted, now)
         }
     }
 
@@ -323,9 +323,9 @@ impl Journey {
     fn weak_attempt(self, now: Stamp) -> Journey {
         let weak = self.weak.saturating_add(1).min(3);
         match weak {
-            ..WEAK => Journey {
+            ..WEAK_LIMIT => Journey {
                 weak,
-                ..self.step(State::Offered, now).at(0)
+                ..self.in_state(State::Offered, now).with_reached(0)
             },
             _ => Journey {
                 weak,
@@ -334,17 +334,11 @@ impl Journey {
         }
     }
 
-    /// Returns the progress after `heard_nothing` seconds in which the device could have sent a check and did not.
+    /// Returns the progress after `silence` seconds in which the device could have sent a check and did not.
     /// `interval` and `reboot_within` are as for [`Journey::patience`].
-    pub fn waited(
-        self,
-        heard_nothing: u32,
-        interval: u32,
-        reboot_within: u32,
-        now: Stamp,
-    ) -> Journey {
+    pub fn waited(self, silence: u32, interval: u32, reboot_within: u32, now: Stamp) -> Journey {
         match self.patience(interval, reboot_within) {
-            Some(patience) if heard_nothing > patience => self.step(State::Silent, now),
+            Some(patience) if silence > patience => self.in_state(State::Silent, now),
             _ => self,
         }
     }
@@ -356,7 +350,7 @@ impl Journey {
         awaited.then(|| patience(interval).max(reboot_within))
     }
 
-    fn step(self, state: State, now: Stamp) -> Journey {
+    fn in_state(self, state: State, now: Stamp) -> Journey {
         Journey {
             state,
             since: now,
@@ -364,7 +358,7 @@ impl Journey {
         }
     }
 
-    fn at(self, reached: u32) -> Journey {
+    fn with_reached(self, reached: u32) -> Journey {
         Journey { reached, ..self }
     }
 }

@@ -52,7 +52,7 @@ fn bytes_count_only_where_they_join_those_before() {
 }
 
 #[test]
-fn a_file_of_kilobyte_ranges_is_one_way() {
+fn ranges_of_a_kilobyte_make_one_delivery() {
     let mut journey = offered().begun();
     for start in (0..SIZE).step_by(100) {
         journey = journey.acknowledged(start, start + 100, NOW);
@@ -61,7 +61,7 @@ fn a_file_of_kilobyte_ranges_is_one_way() {
 }
 
 #[test]
-fn who_begins_again_has_nothing() {
+fn a_download_that_begins_again_has_no_bytes() {
     let journey = offered().acknowledged(0, 900, NOW).begun();
     assert_eq!(journey.reached, 0);
     let journey = journey.acknowledged(900, SIZE, NOW);
@@ -72,7 +72,7 @@ fn who_begins_again_has_nothing() {
 }
 
 #[test]
-fn the_new_version_confirms_in_every_state_and_takes_a_revert_back() {
+fn the_new_version_confirms_in_every_state_and_cancels_a_revert() {
     for journey in [
         offered(),
         offered().acknowledged(0, 5, NOW),
@@ -92,7 +92,7 @@ fn the_new_version_confirms_in_every_state_and_takes_a_revert_back() {
 
 // Case 30.
 #[test]
-fn the_old_version_is_a_revert_however_soon_but_not_within_three_seconds() {
+fn the_old_version_is_a_revert_after_three_seconds() {
     let old = |check, after| state(delivered().back(Back::Old, check, NOW.plus(after)));
     assert_eq!(old(HERE, TOO_SOON), Some(State::Delivered));
     assert_eq!(old(HERE, 12), Some(State::Reverted));
@@ -110,7 +110,7 @@ fn the_old_version_is_a_revert_however_soon_but_not_within_three_seconds() {
 
 // Case 30b.
 #[test]
-fn a_postponed_reboot_is_waited_for_as_long_as_the_rules_allow() {
+fn a_postponed_reboot_is_awaited_as_long_as_the_rules_allow() {
     let check = Circumstances {
         reboot_within: 12 * 3600,
         ..HERE
@@ -168,7 +168,7 @@ fn a_device_that_always_reports_the_new_version_first_stays_reverted_for_a_day()
 
 // Case 29b.
 #[test]
-fn a_rollback_that_the_rules_give_is_no_revert() {
+fn a_rollback_by_the_rules_is_no_revert() {
     let confirmed = delivered().back(Back::New, HERE, NOW).unwrap();
     let given = Circumstances {
         is_given: true,
@@ -196,7 +196,7 @@ fn a_device_behind_a_proxy_is_reverted_from_its_second_weak_attempt_in_a_row() {
 }
 
 #[test]
-fn a_version_that_says_nothing_ends_the_journey() {
+fn an_incomparable_version_ends_the_update_without_a_result() {
     assert_eq!(delivered().back(Back::Other, HERE, NOW), None);
     assert_eq!(offered().back(Back::Other, ELSEWHERE, NOW), None);
     let elsewhere = delivered().back(Back::Other, ELSEWHERE, NOW);
@@ -204,7 +204,7 @@ fn a_version_that_says_nothing_ends_the_journey() {
 }
 
 #[test]
-fn it_is_silent_after_three_of_its_intervals_and_never_before_it_has_all() {
+fn a_device_is_silent_after_three_intervals_and_never_before_the_delivery() {
     assert_eq!(
         delivered().waited(3 * 600, 600, 0, NOW).state,
         State::Delivered
@@ -224,7 +224,7 @@ fn it_is_silent_after_three_of_its_intervals_and_never_before_it_has_all() {
 }
 
 #[test]
-fn a_second_download_after_a_revert_is_under_way_again() {
+fn a_second_download_after_a_revert_is_tracked() {
     let reverted = delivered().back(Back::Old, HERE, NOW.plus(90)).unwrap();
     let again = reverted.begun().acknowledged(0, 10, NOW.plus(91));
     assert_eq!((again.state, again.reached), (State::Downloading, 10));

@@ -131,7 +131,7 @@ impl Evidence {
                     after.clear();
                 }
                 let age = after.entry.delivered.map(|at| now.since(at));
-                if age.is_some_and(|age| !facts.circumstances(0).too_soon(age)) {
+                if age.is_some_and(|age| !facts.circumstances(0).is_too_soon(age)) {
                     after.count_revert(now);
                 }
                 if !after.is_worth_it() {
@@ -222,7 +222,7 @@ impl Evidence {
         };
         let awaited = facts.waits.filter(|waits| waits.content == entry.content);
         let within = awaited.map_or(0, |waits| waits.within);
-        if facts.circumstances(within).too_soon(age) || age < within {
+        if facts.circumstances(within).is_too_soon(age) || age < within {
             return;
         }
         match entry.by_proxy {
