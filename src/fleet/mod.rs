@@ -7,7 +7,7 @@
 //! * what happened (`record`): checks, transfers, reports, new catalogues, the words of people;
 //! * what is due (`tick`): the work that follows from time alone.
 //!
-//! Behind it: [`pins`] (the content that each download began with), [`devices`] with their [`journey`], [`releases`]
+//! Behind it: [`pins`] (the content that each download began with), [`devices`] with their [`progress`], [`releases`]
 //! with their counts and fuse, the [`loop_guard`], and the [`history`] of counts, all kept over a restart by the
 //! [`journal`]. [`tally`] and [`events`] are only counted and shown.
 //!
@@ -23,7 +23,6 @@ pub mod entry;
 pub mod events;
 pub mod history;
 pub mod journal;
-pub mod journey;
 pub mod known_list;
 mod lookup;
 pub mod loop_guard;
@@ -31,6 +30,7 @@ pub mod network;
 pub mod notices;
 pub mod pins;
 pub mod profiles;
+pub mod progress;
 mod record;
 pub mod releases;
 pub mod report;

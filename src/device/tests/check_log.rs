@@ -12,8 +12,8 @@ use crate::device::slots::Download;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::events::Event;
 use crate::fleet::journal::Written;
-use crate::fleet::journey::State;
 use crate::fleet::network::Network;
+use crate::fleet::progress::State;
 use crate::fleet::tally::{ENDINGS, Tally};
 
 thread_local! {
@@ -263,8 +263,8 @@ fn is_whole(server: &Server) -> bool {
         let fleet = service.fleet.borrow();
         let view = fleet.device(device, Instant::now(), 0).unwrap();
         view.entry
-            .journey
-            .is_some_and(|journey| journey.state == State::Delivered)
+            .progress
+            .is_some_and(|progress| progress.state == State::Delivered)
     })
 }
 

@@ -11,7 +11,7 @@ use crate::firmware::audience::{DeviceId, cohort};
 use crate::firmware::rules::Rules;
 use crate::firmware::version::Version;
 use crate::fleet::clock::Stamp;
-use crate::fleet::journey::{Outcome, State, TargetId, patience};
+use crate::fleet::progress::{Outcome, State, TargetId, patience};
 use crate::fleet::releases::ProjectId;
 use crate::fleet::releases::fuse::{Census, Group, OutcomeCounts};
 use crate::fleet::shared::OutcomeKind;
@@ -186,7 +186,7 @@ impl Devices {
             let peer = self.peer_outcome(device);
             let is_newer = peer.is_some_and(|peer| self.is_newer(record, &peer));
             // An unfinished download here does not cancel the outcome that the peer has seen.
-            let is_only = record.journey.and_then(OutcomeKind::of).is_none();
+            let is_only = record.progress.and_then(OutcomeKind::of).is_none();
             let is_of = |peer: &PeerOutcome<'_>| peer.is_of(project_name, version);
             if let Some(peer) = peer.filter(is_of).filter(|_| is_newer || is_only) {
                 // Counted in the loop over the peers' outcomes below.
@@ -199,12 +199,12 @@ impl Devices {
                 Some(shared) => shared.network(network),
                 None => network.number(),
             });
-            let journey = record.journey.filter(|_| !is_newer);
-            let target = journey.and_then(|j| targets.iter().position(|id| *id == j.target));
+            let progress = record.progress.filter(|_| !is_newer);
+            let target = progress.and_then(|j| targets.iter().position(|id| *id == j.target));
             let is_updating = target.is_some();
             counted_here.extend(peer.filter(|_| is_updating).map(|peer| peer.device));
-            let journey = journey.filter(|_| is_updating);
-            let outcome = match journey.map(|journey| (journey.outcome, journey.state)) {
+            let progress = progress.filter(|_| is_updating);
+            let outcome = match progress.map(|progress| (progress.outcome, progress.state)) {
                 Some((Some(Outcome::Confirmed), _)) => CensusOutcome::Confirmed,
                 Some((Some(Outcome::Reverted | Outcome::FellBack), _)) => CensusOutcome::Reverted,
                 Some((None, State::Silent)) => CensusOutcome::Silent,
@@ -225,8 +225,8 @@ impl Devices {
                     of_established.add(network, outcome, target);
                 }
             }
-            let had_all = journey.is_some_and(|journey| {
-                !matches!(journey.state, State::Offered | State::Downloading)
+            let had_all = progress.is_some_and(|progress| {
+                !matches!(progress.state, State::Offered | State::Downloading)
             });
             if has_outcome || had_all {
                 of_all.networks.add(network);

@@ -11,8 +11,8 @@
 
 mod above;
 mod census;
-mod journeys;
 mod load;
+mod progress;
 mod record;
 mod search;
 mod shared;
@@ -26,16 +26,16 @@ mod transfers;
 mod versions;
 mod views;
 
-pub use self::journeys::RESULTS;
+pub use self::progress::RESULTS;
 use self::record::{DeviceRecord, Rank};
 use self::sweep::Sweep;
 use self::table::DeviceTable;
 use super::clock::Stamp;
 use super::entry::{JournalEntry, Priority, StageEntry};
-use super::journey::{State, TargetId};
 use super::network::Network;
 use super::notices::{Notice, NoticeKind};
 use super::profiles::{Profile, Profiles};
+use super::progress::{State, TargetId};
 use super::releases::{ProjectId, Releases};
 use super::shared::Shared;
 use super::short_version::ShortVersion;
@@ -312,9 +312,9 @@ impl Devices {
             if let Some(&record) = self.table.get(stale) {
                 let forgotten = JournalEntry::Forgotten(record.device);
                 self.queue.push((forgotten, Priority::Major));
-                let journey = record.journey;
-                let last = journey.filter(|journey| journey.state == State::Confirmed);
-                let last = last.map(|journey| journey.target);
+                let progress = record.progress;
+                let last = progress.filter(|progress| progress.state == State::Confirmed);
+                let last = last.map(|progress| progress.target);
                 for target in last.into_iter().chain(record.confirmed) {
                     self.retire(target);
                 }
@@ -326,10 +326,10 @@ impl Devices {
         let Some(&record) = self.table.get(slot) else {
             return;
         };
-        let journey = record.journey;
-        if let Some(journey) = journey.filter(|journey| journey.state == State::Confirmed) {
+        let progress = record.progress;
+        if let Some(progress) = progress.filter(|progress| progress.state == State::Confirmed) {
             let text = self.table.text(slot, &record);
-            self.notice_confirmed(&text, journey.target, now);
+            self.notice_confirmed(&text, progress.target, now);
         }
     }
 
@@ -349,7 +349,7 @@ impl Devices {
     }
 
     fn forget(&mut self, slot: u32) {
-        self.put_journey(slot, None);
+        self.put_progress(slot, None);
         self.set_confirmed(slot, [TargetId::NONE; 3]);
         if let Some(record) = self.table.remove(slot) {
             self.releases.asks_for(Some(record.project), None);

@@ -8,7 +8,7 @@ use super::record::DeviceRecord;
 use super::views::MAX_EXAMINED;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::version::Version;
-use crate::fleet::journey::{State, TargetId};
+use crate::fleet::progress::{State, TargetId};
 use crate::fleet::releases::ProjectId;
 use crate::fleet::short_version::ShortVersion;
 use crate::fleet::view::Filter;
@@ -245,7 +245,7 @@ impl Devices {
                 copy(&mut key, self.profiles.platform(record.profile).as_bytes())
             }
             DeviceColumn::State => {
-                let state = record.journey.map(|journey| journey.state as u8);
+                let state = record.progress.map(|progress| progress.state as u8);
                 copy(&mut key, &[state.unwrap_or(u8::MAX)]);
             }
             DeviceColumn::FirstSeen => copy(&mut key, &record.first.0.to_be_bytes()),
@@ -266,12 +266,12 @@ fn is_in_state(record: &DeviceRecord, resolved: &ResolvedFilter<'_>) -> bool {
     let Some(targets) = &resolved.targets else {
         return state.is_none()
             || record
-                .journey
-                .is_some_and(|journey| is_wanted(journey.state));
+                .progress
+                .is_some_and(|progress| is_wanted(progress.state));
     };
     let is_on = record
-        .journey
-        .is_some_and(|journey| targets.contains(&journey.target) && is_wanted(journey.state));
+        .progress
+        .is_some_and(|progress| targets.contains(&progress.target) && is_wanted(progress.state));
     let was_confirmed = || record.confirmed.iter().any(|id| targets.contains(id));
     is_on || is_wanted(State::Confirmed) && was_confirmed()
 }

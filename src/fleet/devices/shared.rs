@@ -7,7 +7,7 @@ use crate::decision::Check;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::{Stamp, Wall};
-use crate::fleet::journey::{Journey, State, TargetId, capped};
+use crate::fleet::progress::{Progress, State, TargetId, capped};
 use crate::fleet::shared::{
     DeviceKey, Exchanged, OutcomeKind, Outcomes, OwnOutcome, Shared, SharedContent, SharedOutcome,
 };
@@ -32,7 +32,7 @@ impl Devices {
     pub fn start_sharing(&mut self, secret: &[u8; 32], wall: Wall) {
         let mut shared = Shared::new(secret, wall);
         let known = self.table.from(0);
-        let known = known.filter(|(_, record)| record.journey.and_then(OutcomeKind::of).is_some());
+        let known = known.filter(|(_, record)| record.progress.and_then(OutcomeKind::of).is_some());
         shared.changed = known.map(|(_, record)| record.device).collect();
         self.shared = Some(Box::new(shared));
     }
@@ -43,12 +43,12 @@ impl Devices {
     }
 
     /// Marks the outcome of a device as changed, if this new update progress changes it.
-    pub(super) fn share_change(&mut self, slot: u32, after: Option<Journey>) {
+    pub(super) fn share_change(&mut self, slot: u32, after: Option<Progress>) {
         if let (Some(shared), Some(record)) = (&mut self.shared, self.table.get(slot)) {
-            let outcome = |journey: Option<Journey>| {
-                journey.and_then(|journey| Some((journey.target, OutcomeKind::of(journey)?)))
+            let outcome = |progress: Option<Progress>| {
+                progress.and_then(|progress| Some((progress.target, OutcomeKind::of(progress)?)))
             };
-            if outcome(record.journey) != outcome(after) {
+            if outcome(record.progress) != outcome(after) {
                 shared.changed.insert(record.device);
             }
         }
@@ -70,20 +70,20 @@ impl Devices {
         for device in changed {
             let key = shared.device(device);
             let record = self.table.device(device);
-            let journey = record.and_then(|record| record.journey);
-            let kind = journey.and_then(OutcomeKind::of);
-            let (Some(record), Some(journey), Some(kind)) = (record, journey, kind) else {
+            let progress = record.and_then(|record| record.progress);
+            let kind = progress.and_then(OutcomeKind::of);
+            let (Some(record), Some(progress), Some(kind)) = (record, progress, kind) else {
                 shared.own.remove(&key);
                 continue;
             };
             let known = shared.own.get(&key);
-            let known = known.filter(|own| own.target == journey.target);
+            let known = known.filter(|own| own.target == progress.target);
             let is_new = known.is_none_or(|own| own.outcome.kind != kind);
             let time = match known {
                 Some(own) if !is_new => own.outcome.time,
-                _ => shared.time_after(key, journey.since),
+                _ => shared.time_after(key, progress.since),
             };
-            let target = self.releases.get(journey.target);
+            let target = self.releases.get(progress.target);
             let release =
                 target.and_then(|target| self.releases.release(target.project, &target.version));
             let first = release.map_or(wall.stamp, |release| release.first);
@@ -94,9 +94,9 @@ impl Devices {
                 established: shared.is_established(key)
                     || record.counts_for(first)
                     || listed(device),
-                from: journey.from,
+                from: progress.from,
             };
-            let target = journey.target;
+            let target = progress.target;
             shared.own.insert(key, OwnOutcome { target, outcome });
         }
         shared.prune();
@@ -143,7 +143,7 @@ impl Devices {
 
     /// Whether a peer's outcome of a device is newer than the one that this server knows.
     pub(super) fn is_newer(&self, record: &DeviceRecord, peer: &PeerOutcome<'_>) -> bool {
-        let since = record.journey.map(|journey| journey.since);
+        let since = record.progress.map(|progress| progress.since);
         let shared = self.shared.as_ref();
         shared.is_some_and(|shared| shared.is_newer(peer.device, peer.outcome, since))
     }
@@ -210,7 +210,7 @@ impl Devices {
         let peer = self.newer_peer_outcome(record)?;
         let (content, outcome) = (peer.content, peer.outcome);
         let shared = self.shared.as_ref()?;
-        let (project, before) = (record.project, record.journey);
+        let (project, before) = (record.project, record.progress);
         let release = self.releases.release(project, &content.version);
         let resumed = release
             .filter(|_| *content.project == *check.project())?
@@ -223,15 +223,15 @@ impl Devices {
         let age = u32::try_from(age).unwrap_or_default();
         let (version, id, size) = (content.version.clone(), content.content, content.size);
         let target = self.releases.intern(project, &version, id, size, now)?;
-        let journey = Journey {
+        let progress = Progress {
             state: outcome.kind.state(),
             reached: capped(size),
             outcome: outcome.kind.outcome(),
             by_proxy: outcome.kind == OutcomeKind::Sent,
-            ..Journey::offered(target, outcome.from, now.minus(age))
+            ..Progress::offered(target, outcome.from, now.minus(age))
         };
-        if before != Some(journey) {
-            self.set_journey(slot, Some(journey));
+        if before != Some(progress) {
+            self.set_progress(slot, Some(progress));
             self.queue_established(slot);
         }
         Some(())

@@ -13,7 +13,7 @@ use super::record::{DeviceRecord, LastRefusal};
 use crate::decision::{RefusedCheck, Verdict};
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
-use crate::fleet::journey::{Journey, State};
+use crate::fleet::progress::{Progress, State};
 use crate::fleet::short_version::ShortVersion;
 
 /// Largest number of steps, of 48 bytes each: 3 MB. The memory is allocated as it is filled.
@@ -138,19 +138,20 @@ impl Devices {
     }
 
     /// Records a change of state of a device's update.
-    pub(super) fn note_journey(
+    pub(super) fn note_progress(
         &mut self,
         slot: u32,
-        before: Option<Journey>,
-        after: Option<Journey>,
+        before: Option<Progress>,
+        after: Option<Progress>,
     ) {
-        let place = |journey: Option<Journey>| journey.map(|j| (j.target, j.state));
+        let place = |progress: Option<Progress>| progress.map(|j| (j.target, j.state));
         if place(before) != place(after)
-            && let Some(journey) = after
-            && let Some(target) = self.releases.get(journey.target)
+            && let Some(progress) = after
+            && let Some(target) = self.releases.get(progress.target)
         {
             let version = ShortVersion::of(&target.version);
-            self.add_step(slot, StepKind::State(journey.state), version, journey.since);
+            let kind = StepKind::State(progress.state);
+            self.add_step(slot, kind, version, progress.since);
         }
     }
 
@@ -222,11 +223,11 @@ impl Devices {
     /// Returns the steps that follow from the record itself, including those of earlier runs, except those that are
     /// shown already.
     fn remembered_steps(&self, record: &DeviceRecord, shown: &[StepView]) -> Vec<StepView> {
-        let journey = record.journey.and_then(|journey| {
-            let target = self.releases.get(journey.target)?;
+        let progress = record.progress.and_then(|progress| {
+            let target = self.releases.get(progress.target)?;
             Some(StepView {
-                at: journey.since,
-                word: journey.state.word(),
+                at: progress.since,
+                word: progress.state.word(),
                 version: (*target.version).into(),
                 reason: None,
             })
@@ -241,8 +242,8 @@ impl Devices {
             version: "".into(),
             reason: None,
         };
-        let journey = journey.filter(is_new);
-        journey.into_iter().chain([seen]).collect()
+        let progress = progress.filter(is_new);
+        progress.into_iter().chain([seen]).collect()
     }
 
     fn step_view(&self, step: &DeviceStep) -> StepView {

@@ -47,8 +47,8 @@ impl ProjectDevice<'_> {
 
     /// Whether the device has a whole file that it need not run yet. Only then is the file that it waits with known.
     pub fn may_wait(&self) -> bool {
-        let journey = self.record.journey;
-        journey.is_some_and(|journey| journey.state.has_all())
+        let progress = self.record.progress;
+        progress.is_some_and(|progress| progress.state.has_all())
     }
 
     /// Calls `visit` with the check that the device sends, as far as it is known.

@@ -8,9 +8,9 @@ use crate::decision::Check;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
-use crate::fleet::journey::{Outcome, State};
 use crate::fleet::network::Network;
 use crate::fleet::profiles::Profile;
+use crate::fleet::progress::{Outcome, State};
 
 /// One device, as the journal keeps it and people see it. Copies share the texts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,15 +33,15 @@ pub struct DeviceEntry {
     pub network: Option<Network>,
     /// Statements of the device besides its id and version; `None`: unknown.
     pub profile: Option<Rc<Profile<'static>>>,
-    /// Releases (project and version) that the device was confirmed with before that of `journey`, earliest first.
+    /// Releases (project and version) that the device was confirmed with before that of `progress`, earliest first.
     pub confirmed: Vec<(Rc<str>, Rc<str>)>,
     /// Progress towards the release that was last offered; `None`: nothing was offered yet.
-    pub journey: Option<JourneyEntry>,
+    pub progress: Option<ProgressEntry>,
 }
 
 /// Progress of a device towards one release.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct JourneyEntry {
+pub struct ProgressEntry {
     /// The release's project.
     pub project: Rc<str>,
     /// The release's version, as its folder writes it.
@@ -86,7 +86,7 @@ impl DeviceEntry {
             network: None,
             profile: None,
             confirmed: Vec::new(),
-            journey: None,
+            progress: None,
         }
     }
 
@@ -115,7 +115,7 @@ impl DeviceEntry {
             network: None,
             profile: self.profile.clone(),
             confirmed: self.confirmed.clone(),
-            journey: self.journey.as_ref().map(JourneyEntry::common),
+            progress: self.progress.as_ref().map(ProgressEntry::common),
         }
     }
 
@@ -131,11 +131,11 @@ impl DeviceEntry {
         if let Some(network) = self.network {
             line.word("network", network);
         }
-        if let Some(journey) = &self.journey {
-            line.time("since", journey.since);
-            line.count("weak", journey.weak);
-            if journey.reached != journey.size {
-                line.count("reached", journey.reached);
+        if let Some(progress) = &self.progress {
+            line.time("since", progress.since);
+            line.count("weak", progress.weak);
+            if progress.reached != progress.size {
+                line.count("reached", progress.reached);
             }
         }
     }
@@ -150,8 +150,8 @@ impl DeviceEntry {
         if !self.confirmed.is_empty() {
             line.text("confirmed", &self.confirmed_text());
         }
-        if let Some(journey) = &self.journey {
-            journey.write_common(line, &self.project);
+        if let Some(progress) = &self.progress {
+            progress.write_common(line, &self.project);
         }
     }
 
@@ -163,8 +163,8 @@ impl DeviceEntry {
     /// Reads the fields that [`DeviceEntry::write_common`] wrote.
     pub fn read_common(fields: &Fields<'_>, key: &str) -> Option<DeviceEntry> {
         let project: Rc<str> = fields.text(key)?.into();
-        let journey = match fields.has("to") {
-            true => Some(JourneyEntry::read_common(fields, &project)?),
+        let progress = match fields.has("to") {
+            true => Some(ProgressEntry::read_common(fields, &project)?),
             false => None,
         };
         let confirmed = fields.text("confirmed").unwrap_or_default();
@@ -172,7 +172,7 @@ impl DeviceEntry {
             version: fields.text("version")?.into(),
             profile: read_profile(fields).map(Rc::new),
             confirmed: read_confirmed(confirmed, &project),
-            journey,
+            progress,
             ..DeviceEntry::new(DeviceId::Other(0), "", project, "", Stamp::default())
         })
     }
@@ -232,12 +232,12 @@ impl IndividualFields {
 
     /// Returns the entry of a device with these common fields; `None` if a field is missing.
     pub fn with(self, common: DeviceEntry) -> Option<DeviceEntry> {
-        let journey = match common.journey {
-            Some(journey) => Some(JourneyEntry {
+        let progress = match common.progress {
+            Some(progress) => Some(ProgressEntry {
                 since: self.since?,
                 weak: self.weak,
-                reached: self.reached.unwrap_or(journey.reached),
-                ..journey
+                reached: self.reached.unwrap_or(progress.reached),
+                ..progress
             }),
             None => None,
         };
@@ -248,7 +248,7 @@ impl IndividualFields {
             last: self.last,
             interval: self.interval,
             network: self.network,
-            journey,
+            progress,
             ..common
         })
     }
@@ -285,7 +285,7 @@ fn read_confirmed(text: &str, project: &Rc<str>) -> Vec<(Rc<str>, Rc<str>)> {
         .collect()
 }
 
-impl JourneyEntry {
+impl ProgressEntry {
     /// Creates the progress of a device that was offered the release. `from` is the version that the device runs.
     pub fn new(
         project: &str,
@@ -294,8 +294,8 @@ impl JourneyEntry {
         size: u64,
         from: &str,
         since: Stamp,
-    ) -> JourneyEntry {
-        JourneyEntry {
+    ) -> ProgressEntry {
+        ProgressEntry {
             project: project.into(),
             version: version.into(),
             content,
@@ -311,9 +311,9 @@ impl JourneyEntry {
     }
 
     /// See [`DeviceEntry::common`]. `reached` is common only if the device has the whole file, which is the usual case.
-    fn common(&self) -> JourneyEntry {
+    fn common(&self) -> ProgressEntry {
         let has_all = self.reached == self.size;
-        JourneyEntry {
+        ProgressEntry {
             since: Stamp::default(),
             weak: 0,
             reached: if has_all { self.size } else { 0 },
@@ -340,9 +340,9 @@ impl JourneyEntry {
         line.text("from", &self.from);
     }
 
-    fn read_common(fields: &Fields<'_>, project: &Rc<str>) -> Option<JourneyEntry> {
+    fn read_common(fields: &Fields<'_>, project: &Rc<str>) -> Option<ProgressEntry> {
         let state = State::of_word(fields.text("state")?)?;
-        Some(JourneyEntry {
+        Some(ProgressEntry {
             project: match fields.text("to_project") {
                 Some(other) => other.into(),
                 None => project.clone(),

@@ -14,14 +14,14 @@ mod stage;
 use self::device::{parse_id, write_id};
 use self::fields::{Fields, LineWriter};
 use super::clock::Stamp;
-use super::journey::State;
 use super::network::CoarseNetwork;
+use super::progress::State;
 use super::requester::{IdentityHash, PinKey};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 
 pub use self::common::{Commons, WrittenCommons};
-pub use self::device::{DeviceEntry, IndividualFields, JourneyEntry, known_check};
+pub use self::device::{DeviceEntry, IndividualFields, ProgressEntry, known_check};
 pub use self::loop_guard::{GuardEntry, Round};
 pub use self::sample::{SampleChange, SampleEntry};
 pub use self::stage::StageEntry;
@@ -162,9 +162,9 @@ impl JournalEntry {
     /// Priority of a line whose writing nothing waits for.
     pub fn priority(&self) -> Priority {
         match self {
-            JournalEntry::Device(device) => match &device.journey {
+            JournalEntry::Device(device) => match &device.progress {
                 None => Priority::Seen,
-                Some(journey) if journey.state == State::Offered => Priority::Minor,
+                Some(progress) if progress.state == State::Offered => Priority::Minor,
                 Some(_) => Priority::Major,
             },
             JournalEntry::Pin(_) | JournalEntry::Unpinned(_) => Priority::Minor,
@@ -176,7 +176,7 @@ impl JournalEntry {
     pub fn latest(&self) -> Option<Stamp> {
         match self {
             JournalEntry::Device(device) => {
-                let since = device.journey.as_ref().map(|journey| journey.since);
+                let since = device.progress.as_ref().map(|progress| progress.since);
                 since.max(Some(device.last))
             }
             JournalEntry::Pin(pin) => Some(pin.used),

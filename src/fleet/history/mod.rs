@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 
 pub use self::samples::Samples;
 use super::clock::{Stamp, is_trusted};
-use super::journey::State;
+use super::progress::State;
 use super::releases::{ProjectId, StateCounts};
 use super::short_version::ShortVersion;
 

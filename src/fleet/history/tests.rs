@@ -7,7 +7,7 @@ use super::*;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::TRUSTED_FROM;
 use crate::fleet::devices::VersionWalk;
-use crate::fleet::entry::{DeviceEntry, JournalEntry, JourneyEntry, Priority};
+use crate::fleet::entry::{DeviceEntry, JournalEntry, Priority, ProgressEntry};
 use crate::fleet::journal::{Journal, Loaded};
 use crate::fleet::{Fleet, FleetSettings};
 use crate::os::scratch::Scratch;
@@ -270,13 +270,13 @@ fn write_devices(folder: &StateFolder, devices: u64) {
         let device = DeviceId::parse(&text).unwrap();
         let version = if n % 3 == 0 { "2.0.0" } else { "1.0.0" };
         let entry = JournalEntry::Device(DeviceEntry {
-            journey: Some(JourneyEntry {
+            progress: Some(ProgressEntry {
                 state: if n % 3 == 0 {
                     State::Confirmed
                 } else {
                     State::Reverted
                 },
-                ..JourneyEntry::new(
+                ..ProgressEntry::new(
                     "P",
                     "2.0.0",
                     crate::firmware::ContentId([7; 32]),

@@ -4,7 +4,7 @@ use crate::decision::{Back, compare};
 use crate::firmware::ContentId;
 use crate::fleet::clock::Stamp;
 use crate::fleet::entry::{GuardEntry, JournalEntry, Round};
-use crate::fleet::journey::{AwaitedReboot, Circumstances, FALLBACK};
+use crate::fleet::progress::{AwaitedReboot, Circumstances, FALLBACK};
 use crate::fleet::requester::Requester;
 
 /// A redirect is an attempt when the device comes back this long after it, in seconds.

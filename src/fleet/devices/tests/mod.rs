@@ -11,7 +11,7 @@ use crate::firmware::catalog::sample::{self, content_id};
 use crate::firmware::rules::Rules;
 use crate::fleet::clock::Wall;
 use crate::fleet::entry::DeviceEntry;
-use crate::fleet::journey::{Outcome, State, TargetId};
+use crate::fleet::progress::{Outcome, State, TargetId};
 use crate::fleet::releases::StateCounts;
 use crate::fleet::releases::fuse::Census;
 use crate::fleet::report::Report;
@@ -148,7 +148,7 @@ impl TestDevices {
     }
 
     fn state(&self, id: &str) -> Option<State> {
-        Some(self.devices.table.device(device(id))?.journey?.state)
+        Some(self.devices.table.device(device(id))?.progress?.state)
     }
 
     fn is_established(&self, id: &str) -> Option<bool> {
@@ -170,13 +170,13 @@ impl TestDevices {
             .devices
             .table
             .from(0)
-            .filter_map(|(_, record)| record.journey);
-        let of_content = all.filter(|journey| {
-            let target = self.devices.releases.get(journey.target).unwrap();
+            .filter_map(|(_, record)| record.progress);
+        let of_content = all.filter(|progress| {
+            let target = self.devices.releases.get(progress.target).unwrap();
             target.content == content_id(content)
         });
-        of_content.fold((0, 0), |(confirmed, reverted), journey| {
-            match journey.outcome {
+        of_content.fold((0, 0), |(confirmed, reverted), progress| {
+            match progress.outcome {
                 None => (confirmed, reverted),
                 Some(Outcome::Confirmed) => (confirmed + 1, reverted),
                 Some(Outcome::Reverted | Outcome::FellBack) => (confirmed, reverted + 1),
@@ -303,7 +303,7 @@ fn a_device_without_a_check_is_silent_after_three_intervals_of_uptime() {
     let Some(JournalEntry::Device(mut entry)) = entries.pop() else {
         panic!("one device was written");
     };
-    entry.journey.as_mut().unwrap().state = State::Delivered;
+    entry.progress.as_mut().unwrap().state = State::Delivered;
     let began = fleet.now.plus(30 * DAY);
     fleet.devices = Devices::new(100, began);
     fleet.devices.load(entry);

@@ -10,14 +10,14 @@ fn check_sums(devices: &Devices, max: usize) {
         ranks[record.rank as usize] += 1;
         assert_eq!(devices.table.find(record.device), Some(slot));
         others += usize::from(matches!(record.device, DeviceId::Other(_)));
-        let Some(journey) = record.journey else {
+        let Some(progress) = record.progress else {
             continue;
         };
-        let target = devices.releases.get(journey.target).unwrap();
-        assert!(u64::from(journey.reached) <= target.size);
-        counts.entry(journey.target).or_default().by_state[journey.state as usize] += 1;
-        if journey.outcome.is_some_and(Outcome::is_revert) {
-            *reverted.entry(journey.target).or_default() += 1;
+        let target = devices.releases.get(progress.target).unwrap();
+        assert!(u64::from(progress.reached) <= target.size);
+        counts.entry(progress.target).or_default().by_state[progress.state as usize] += 1;
+        if progress.outcome.is_some_and(Outcome::is_revert) {
+            *reverted.entry(progress.target).or_default() += 1;
         }
     }
     for (id, target) in devices.releases.iter() {

@@ -31,11 +31,11 @@ fn fleets() -> impl Strategy<Value = Vec<JournalEntry>> {
             let (JournalEntry::Device(own), JournalEntry::Device(common)) = (&entry, common) else {
                 return entry;
             };
-            let journey = common.journey.clone().map(|journey| JourneyEntry {
+            let progress = common.progress.clone().map(|progress| ProgressEntry {
                 since: own.first,
                 weak: (number % 7) as u8,
-                reached: [0, 1, journey.size][number % 3],
-                ..journey
+                reached: [0, 1, progress.size][number % 3],
+                ..progress
             });
             JournalEntry::Device(DeviceEntry {
                 device: own.device,
@@ -44,7 +44,7 @@ fn fleets() -> impl Strategy<Value = Vec<JournalEntry>> {
                 last: own.last,
                 interval: own.interval,
                 network: own.network,
-                journey,
+                progress,
                 ..common.clone()
             })
         });
@@ -175,11 +175,11 @@ fn a_journal_of_version_1_is_read_to_the_last_field() {
                 ("P".into(), "0.9.0".into()),
                 ("OTHER".into(), "0.8.0".into()),
             ],
-            journey: Some(JourneyEntry {
+            progress: Some(ProgressEntry {
                 state: State::Downloading,
                 reached: 131_072,
                 weak: 1,
-                ..JourneyEntry::new("P", "2.0.0", content, 413_696, "1.0.0", ago(3600))
+                ..ProgressEntry::new("P", "2.0.0", content, 413_696, "1.0.0", ago(3600))
             }),
             ..long.clone()
         }),
@@ -196,12 +196,12 @@ fn a_journal_of_version_1_is_read_to_the_last_field() {
             device: DeviceId::Mac(0x0123_4567_89ab),
             text: "0123456789AB".into(),
             version: "2.0.0".into(),
-            journey: Some(JourneyEntry {
+            progress: Some(ProgressEntry {
                 state: State::Confirmed,
                 outcome: Some(Outcome::Confirmed),
                 reached: 5,
                 by_proxy: true,
-                ..JourneyEntry::new("Q", "2.0.0", content, 5, "1.0.0", ago(3600))
+                ..ProgressEntry::new("Q", "2.0.0", content, 5, "1.0.0", ago(3600))
             }),
             ..long
         }),

@@ -32,7 +32,7 @@ fn downloaders() -> impl Strategy<Value = IdentityHash> {
     any::<u64>().prop_map(IdentityHash)
 }
 
-fn journeys() -> impl Strategy<Value = JourneyEntry> {
+fn progresses() -> impl Strategy<Value = ProgressEntry> {
     (
         (texts(), texts(), texts(), contents()),
         (any::<u64>(), 0..State::ALL.len(), stamps(), any::<u64>()),
@@ -43,7 +43,7 @@ fn journeys() -> impl Strategy<Value = JourneyEntry> {
                 (project, version, from, content),
                 (size, state, since, reached),
                 (outcome, weak, by_proxy),
-            )| JourneyEntry {
+            )| ProgressEntry {
                 project: project.into(),
                 version: version.into(),
                 content,
@@ -97,14 +97,14 @@ pub(super) fn devices() -> impl Strategy<Value = JournalEntry> {
     (
         (ids(), texts(), texts(), stamps(), stamps()),
         (any::<u32>(), proptest::option::of(networks())),
-        proptest::option::of(journeys()),
+        proptest::option::of(progresses()),
         (proptest::option::of(profiles()), confirmed()),
     )
         .prop_map(
             |(
                 ((device, text), project, version, first, last),
                 (interval, network),
-                journey,
+                progress,
                 (profile, confirmed),
             )| {
                 JournalEntry::Device(DeviceEntry {
@@ -118,7 +118,7 @@ pub(super) fn devices() -> impl Strategy<Value = JournalEntry> {
                     network,
                     profile: profile.map(Rc::new),
                     confirmed,
-                    journey,
+                    progress,
                 })
             },
         )

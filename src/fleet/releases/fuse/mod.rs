@@ -19,7 +19,7 @@ use crate::firmware::catalog::Release;
 use crate::firmware::rules::{Paused, Rules};
 use crate::fleet::clock::Stamp;
 use crate::fleet::entry::ReleaseEntry;
-use crate::fleet::journey::{State, TargetId};
+use crate::fleet::progress::{State, TargetId};
 use crate::fleet::shared::SharedContent;
 
 /// Devices that must come back, unless release.json says otherwise …

@@ -16,7 +16,7 @@ use crate::firmware::catalog::{Catalog, Release};
 use crate::firmware::rules::{Paused, Rules, Stage};
 use crate::fleet::clock::{Stamp, Wall};
 use crate::fleet::entry::StageEntry;
-use crate::fleet::journey::State;
+use crate::fleet::progress::State;
 use crate::logging::Civil;
 
 /// Contents of one release that are remembered.

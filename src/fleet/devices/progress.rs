@@ -6,9 +6,9 @@ use crate::decision::{Back, Check, Offer, Verdict, came_back};
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
 use crate::fleet::entry::{JournalEntry, Priority, ReleaseEntry};
-use crate::fleet::journey::{AwaitedReboot, Circumstances, Journey, Outcome, State, TargetId};
 use crate::fleet::network::Network;
 use crate::fleet::notices::{Notice, NoticeKind};
+use crate::fleet::progress::{AwaitedReboot, Circumstances, Outcome, Progress, State, TargetId};
 use crate::fleet::short_version::ShortVersion;
 
 /// States in which an update has a result, in the order of [`Devices::results`].
@@ -22,20 +22,20 @@ impl Devices {
 
     /// Changes the update progress of a device. A release that the device was confirmed with and leaves for another one
     /// stays in its record.
-    pub(super) fn set_journey(&mut self, slot: u32, journey: Option<Journey>) {
+    pub(super) fn set_progress(&mut self, slot: u32, progress: Option<Progress>) {
         let Some(record) = self.table.get(slot) else {
             return;
         };
-        let (before, mut confirmed) = (record.journey, record.confirmed);
-        self.put_journey(slot, journey);
+        let (before, mut confirmed) = (record.progress, record.confirmed);
+        self.put_progress(slot, progress);
         #[cfg(feature = "operator")]
-        self.note_journey(slot, before, journey);
-        let target = |journey: Option<Journey>| journey.map(|journey| journey.target);
-        if target(before) == target(journey) {
+        self.note_progress(slot, before, progress);
+        let target = |progress: Option<Progress>| progress.map(|progress| progress.target);
+        if target(before) == target(progress) {
             return;
         }
         let is_same = |one: TargetId| {
-            target(journey).is_some_and(|other| self.releases.is_same_release(one, other))
+            target(progress).is_some_and(|other| self.releases.is_same_release(one, other))
         };
         let left = target(before.filter(|before| before.state == State::Confirmed));
         let left = left.filter(|left| !is_same(*left));
@@ -81,23 +81,23 @@ impl Devices {
     }
 
     /// Changes the update progress of a device, and updates the targets' numbers. Another target discards the report.
-    pub(super) fn put_journey(&mut self, slot: u32, journey: Option<Journey>) {
-        self.share_change(slot, journey);
+    pub(super) fn put_progress(&mut self, slot: u32, progress: Option<Progress>) {
+        self.share_change(slot, progress);
         if let Some(record) = self.table.get_mut(slot) {
-            self.releases.moved(record.journey, journey);
-            let target = |journey: Option<Journey>| journey.map(|journey| journey.target);
-            if target(record.journey) != target(journey) {
+            self.releases.moved(record.progress, progress);
+            let target = |progress: Option<Progress>| progress.map(|progress| progress.target);
+            if target(record.progress) != target(progress) {
                 record.report = None;
             }
-            record.journey = journey;
+            record.progress = progress;
             self.sweep.restart();
         }
     }
 
     /// Changes the update progress of a device. A change of state or target is queued for the journal.
-    pub(super) fn step(&mut self, slot: u32, before: Option<Journey>, after: Option<Journey>) {
-        self.set_journey(slot, after);
-        let place = |journey: Option<Journey>| journey.map(|j| (j.target, j.state));
+    pub(super) fn step(&mut self, slot: u32, before: Option<Progress>, after: Option<Progress>) {
+        self.set_progress(slot, after);
+        let place = |progress: Option<Progress>| progress.map(|j| (j.target, j.state));
         if place(before) != place(after) {
             self.queue_established(slot);
             let state = after.map(|after| after.state);
@@ -116,31 +116,31 @@ impl Devices {
         now: Stamp,
     ) -> Option<Fallback> {
         let record = *self.table.get(slot)?;
-        let Some(journey) = record.journey else {
+        let Some(progress) = record.progress else {
             self.set_network(slot, sighting.network);
             return None;
         };
         let check = Circumstances {
             same_place: record.is_near(sighting.network),
             same_session: sighting.same_session,
-            reboot_within: self.releases.reboot_within(journey.target),
+            reboot_within: self.releases.reboot_within(progress.target),
             is_given: sighting.is_given,
         };
-        let back = self.judge(journey, &record, sighting.check);
-        let after = journey.back(back, check, now);
-        self.step(slot, Some(journey), after);
+        let back = self.judge(progress, &record, sighting.check);
+        let after = progress.back(back, check, now);
+        self.step(slot, Some(progress), after);
         let is_confirmed = after.is_some_and(|after| after.state == State::Confirmed);
-        if is_confirmed && journey.state != State::Confirmed && record.is_established() {
-            self.notice_confirmed(&sighting.check.device_text, journey.target, now);
+        if is_confirmed && progress.state != State::Confirmed && record.is_established() {
+            self.notice_confirmed(&sighting.check.device_text, progress.target, now);
         }
         // A device that has the file is believed only in the network of the delivery. Otherwise one check from
         // elsewhere would hide the reports of the real device.
-        if check.same_place || !journey.had_all() {
+        if check.same_place || !progress.had_all() {
             self.set_network(slot, sighting.network);
         }
-        let is_fallback = journey.state == State::Confirmed
+        let is_fallback = progress.state == State::Confirmed
             && after.is_some_and(|after| after.state == State::Reverted);
-        let target = self.releases.get(journey.target).filter(|_| is_fallback)?;
+        let target = self.releases.get(progress.target).filter(|_| is_fallback)?;
         Some(Fallback {
             content: target.content,
             to: ShortVersion::of(&target.version),
@@ -162,9 +162,9 @@ impl Devices {
     /// the device has fallen back also depends on the time since then, and on what the rules offer to that version.
     pub fn fallen_from(&self, device: DeviceId, check: &Check<'_>) -> Option<ShortVersion> {
         let record = self.table.device(device)?;
-        let journey = record.journey?;
-        let is_old = || self.judge(journey, record, check) == Back::Old;
-        (journey.state == State::Confirmed && is_old()).then_some(record.version)
+        let progress = record.progress?;
+        let is_old = || self.judge(progress, record, check) == Back::Old;
+        (progress.state == State::Confirmed && is_old()).then_some(record.version)
     }
 
     /// Returns the content that a device has completely and need not run yet because of `reboot_within`, if the device
@@ -177,14 +177,14 @@ impl Devices {
         now: Stamp,
     ) -> Option<AwaitedReboot> {
         let record = self.table.device(device)?;
-        let journey = record.journey?;
-        if !journey.state.has_all() || !record.is_near(network) {
+        let progress = record.progress?;
+        if !progress.state.has_all() || !record.is_near(network) {
             return None;
         }
-        let within = self.releases.reboot_within(journey.target);
-        let age = now.since(journey.since);
-        let is_awaited = age < within && self.judge(journey, record, check) == Back::Old;
-        let target = self.releases.get(journey.target).filter(|_| is_awaited)?;
+        let within = self.releases.reboot_within(progress.target);
+        let age = now.since(progress.since);
+        let is_awaited = age < within && self.judge(progress, record, check) == Back::Old;
+        let target = self.releases.get(progress.target).filter(|_| is_awaited)?;
         Some(AwaitedReboot {
             content: target.content,
             age,
@@ -199,15 +199,15 @@ impl Devices {
     }
 
     /// Compares a check with the update progress of its device.
-    fn judge(&self, journey: Journey, record: &DeviceRecord, check: &Check<'_>) -> Back {
-        let target = self.releases.get(journey.target);
+    fn judge(&self, progress: Progress, record: &DeviceRecord, check: &Check<'_>) -> Back {
+        let target = self.releases.get(progress.target);
         let Some(target) = target.filter(|target| target.project == record.project) else {
             return Back::Other;
         };
-        if !ShortVersion::holds(&check.version) && record.version == journey.from {
+        if !ShortVersion::holds(&check.version) && record.version == progress.from {
             return Back::Old;
         }
-        came_back(journey.from.as_str(), check, &target.version)
+        came_back(progress.from.as_str(), check, &target.version)
     }
 
     /// Begins the update to the release that a device is offered, unless that has already begun.
@@ -226,14 +226,14 @@ impl Devices {
             return None;
         };
         let record = self.table.get(slot)?;
-        let (before, version) = (record.journey, record.version);
+        let (before, version) = (record.progress, record.version);
         let project = self.releases.intern_project(&project.name)?;
         let version_text = &release.version_text;
         let target =
             self.releases
                 .intern(project, version_text, package.content, package.size, now);
-        if target.is_none() || target != before.map(|journey| journey.target) {
-            let after = target.map(|target| Journey::offered(target, version, now));
+        if target.is_none() || target != before.map(|progress| progress.target) {
+            let after = target.map(|target| Progress::offered(target, version, now));
             self.step(slot, before, after);
         }
         None
@@ -256,30 +256,30 @@ impl Devices {
             .push(Notice::new(NoticeKind::Resumed, of, version, ""));
         let project = self.releases.project_id(&release.project);
         for slot in 0..self.table.end() {
-            let Some(journey) = self.journey(slot) else {
+            let Some(progress) = self.progress(slot) else {
                 continue;
             };
-            let target = self.releases.get(journey.target);
+            let target = self.releases.get(progress.target);
             let is_of = target.is_some_and(|target| {
                 Some(target.project) == project && *target.version == *release.version
             });
-            if is_of && journey.outcome.is_some_and(Outcome::is_revert) {
-                self.forget_outcome(slot, journey);
+            if is_of && progress.outcome.is_some_and(Outcome::is_revert) {
+                self.forget_outcome(slot, progress);
             }
         }
         self.queue
             .push((JournalEntry::Release(release), Priority::Major));
     }
 
-    pub(super) fn journey(&self, slot: u32) -> Option<Journey> {
-        self.table.get(slot)?.journey
+    pub(super) fn progress(&self, slot: u32) -> Option<Progress> {
+        self.table.get(slot)?.progress
     }
 
-    pub(super) fn forget_outcome(&mut self, slot: u32, journey: Journey) {
-        let after = Journey {
+    pub(super) fn forget_outcome(&mut self, slot: u32, progress: Progress) {
+        let after = Progress {
             outcome: None,
-            ..journey
+            ..progress
         };
-        self.set_journey(slot, Some(after));
+        self.set_progress(slot, Some(after));
     }
 }
