@@ -10,9 +10,9 @@ use luat_ota::firmware::ContentId;
 use luat_ota::firmware::audience::DeviceId;
 use luat_ota::fleet::clock::{Stamp, Wall};
 use luat_ota::fleet::devices::{DeviceColumn, DeviceSearch, Devices};
-use luat_ota::fleet::entry::{DeviceEntry, JourneyEntry};
-use luat_ota::fleet::journey::State;
+use luat_ota::fleet::entry::{DeviceEntry, ProgressEntry};
 use luat_ota::fleet::network::Network;
+use luat_ota::fleet::progress::State;
 use luat_ota::fleet::view::Filter;
 
 /// An allocator that counts the bytes in use.
@@ -43,10 +43,10 @@ fn entry(number: u64, now: Stamp) -> DeviceEntry {
         first: now.minus(1000),
         interval: 600,
         network: Some(Network::V4([10, 0, 1])),
-        journey: Some(JourneyEntry {
+        progress: Some(ProgressEntry {
             state: State::Delivered,
             reached: 100_000,
-            ..JourneyEntry::new(
+            ..ProgressEntry::new(
                 "AIR724UG-PUMP",
                 "2.0.1",
                 ContentId([7; 32]),

@@ -17,10 +17,10 @@ use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Groups;
 use crate::fleet::clock::{self, Clock, Stamp, Wall};
-use crate::fleet::entry::{DeviceEntry, GuardEntry, JournalEntry, JourneyEntry};
+use crate::fleet::entry::{DeviceEntry, GuardEntry, JournalEntry, ProgressEntry};
 use crate::fleet::journal;
-use crate::fleet::journey::State;
 use crate::fleet::network::CoarseNetwork;
+use crate::fleet::progress::State;
 use crate::fleet::requester::IdentityHash;
 use crate::fleet::view::Filter;
 use crate::fleet::{Fleet, FleetSettings};
@@ -201,7 +201,7 @@ fn row(device: &DeviceEntry, held: Option<Stamp>, wall: Wall, groups: &Groups) -
         let unix = u64::try_from(wall.unix_of(stamp)).unwrap_or(0);
         format!("{}Z", Civil::of(unix))
     };
-    let journey = device.journey.as_ref();
+    let progress = device.progress.as_ref();
     let id = match groups.device_name(device.device) {
         Some(name) => format!("{} ({})", Printable(&device.text), Printable(name)),
         None => shown(&device.text),
@@ -211,18 +211,18 @@ fn row(device: &DeviceEntry, held: Option<Stamp>, wall: Wall, groups: &Groups) -
         shown(&device.project),
         shown(&device.version),
         time(device.last),
-        journey.map_or_else(|| "-".to_owned(), journey_text),
-        journey.map_or_else(|| "-".to_owned(), |journey| time(journey.since)),
+        progress.map_or_else(|| "-".to_owned(), progress_text),
+        progress.map_or_else(|| "-".to_owned(), |progress| time(progress.since)),
         held.map_or_else(|| "-".to_owned(), |until| format!("until {}", time(until))),
     ]
 }
 
 /// Formats the update progress of a device, such as `2.0.0 downloading 43 %`.
-fn journey_text(journey: &JourneyEntry) -> String {
-    let mut text = format!("{} {}", Printable(&journey.version), journey.state.word());
-    if journey.state == State::Downloading {
-        let hundred = u128::from(journey.reached).saturating_mul(100);
-        let percent = hundred / u128::from(journey.size.max(1));
+fn progress_text(progress: &ProgressEntry) -> String {
+    let mut text = format!("{} {}", Printable(&progress.version), progress.state.word());
+    if progress.state == State::Downloading {
+        let hundred = u128::from(progress.reached).saturating_mul(100);
+        let percent = hundred / u128::from(progress.size.max(1));
         let _ = write!(text, " {percent} %");
     }
     text
@@ -255,10 +255,10 @@ mod tests {
     fn a_device_is_a_line_with_its_journey_and_its_hold() {
         let mut list = DeviceList::default();
         let mut on_its_way = device("862991443753386");
-        on_its_way.journey = Some(JourneyEntry {
+        on_its_way.progress = Some(ProgressEntry {
             state: State::Downloading,
             reached: 439,
-            ..JourneyEntry::new(
+            ..ProgressEntry::new(
                 "P",
                 "2.0.0",
                 ContentId([1; 32]),

@@ -77,15 +77,15 @@ pub fn device(view: &DeviceView) -> Value {
         DeviceId::Mac(_) => "mac",
         DeviceId::Other(_) => "other",
     };
-    let journey = entry.journey.as_ref().map(|journey| {
+    let progress = entry.progress.as_ref().map(|progress| {
         json!({
-            "version": &*journey.version,
-            "from": &*journey.from,
-            "sha256": journey.content.to_string(),
-            "state": journey.state.word(),
-            "since": rfc3339(view.wall.unix_of(journey.since)),
-            "reached": journey.reached,
-            "size": journey.size,
+            "version": &*progress.version,
+            "from": &*progress.from,
+            "sha256": progress.content.to_string(),
+            "state": progress.state.word(),
+            "since": rfc3339(view.wall.unix_of(progress.since)),
+            "reached": progress.reached,
+            "size": progress.size,
             "reported": view.reported.map(Report::word),
         })
     });
@@ -108,7 +108,7 @@ pub fn device(view: &DeviceView) -> Value {
         "interval_seconds": Some(entry.interval).filter(|seconds| *seconds > 0),
         "probation": view.probation,
         "listed": view.listed,
-        "journey": journey,
+        "journey": progress,
         "held": held.collect::<Value>(),
         "network": entry.network.map(|network| network.to_string()),
         "firmware_name": check.firmware_name.as_deref(),
@@ -125,10 +125,10 @@ mod tests {
     use super::*;
     use crate::firmware::ContentId;
     use crate::fleet::clock::{Stamp, Wall};
-    use crate::fleet::entry::{DeviceEntry, JourneyEntry};
-    use crate::fleet::journey::State;
+    use crate::fleet::entry::{DeviceEntry, ProgressEntry};
     use crate::fleet::network::Network;
     use crate::fleet::profiles::Profile;
+    use crate::fleet::progress::State;
     use crate::fleet::view::HoldView;
 
     const NOW: Stamp = Stamp(1 << 31);
@@ -176,10 +176,10 @@ mod tests {
             .into();
         assert_eq!(device(&view)["request_known"], false);
         view.entry.interval = 60;
-        view.entry.journey = Some(JourneyEntry {
+        view.entry.progress = Some(ProgressEntry {
             state: State::Downloading,
             reached: 5,
-            ..JourneyEntry::new("P", "2.0.0", ContentId([7; 32]), 10, "1.0.0", NOW)
+            ..ProgressEntry::new("P", "2.0.0", ContentId([7; 32]), 10, "1.0.0", NOW)
         });
         view.held.push(HoldView {
             content: "ab".into(),

@@ -9,9 +9,9 @@ use super::devices::{Above, DeviceSearch, ESTABLISHED, EstablishedWalk, RESULTS}
 #[cfg(feature = "operator")]
 use super::devices::{ProjectDevice, StepsView};
 use super::entry::Authors;
-use super::journey::State;
 use super::loop_guard::CheckFacts;
 use super::pins::Began;
+use super::progress::State;
 use super::releases::{StageView, StateCounts};
 use super::requester::{PinOwner, Requester};
 use super::short_version::ShortVersion;
@@ -74,7 +74,9 @@ impl Fleet {
         CheckFacts {
             same_session: self.sessions.holds(who, now),
             is_given,
-            waits: self.devices.waits(who.device, who.network, check, now),
+            waits: self
+                .devices
+                .awaited_reboot(who.device, who.network, check, now),
         }
     }
 

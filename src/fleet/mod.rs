@@ -7,7 +7,7 @@
 //! * `record` records events: checks, transfers, reports, new catalogues, commands of the operator;
 //! * `tick` does the work that becomes due with time.
 //!
-//! All three use [`pins`] (the content that each download began with), [`devices`] with their [`journey`], [`releases`]
+//! All three use [`pins`] (the content that each download began with), [`devices`] with their [`progress`], [`releases`]
 //! with their counts and fuse, the [`loop_guard`], and the [`history`] of counts, all of which the [`journal`] keeps
 //! over a restart. [`tally`] and [`events`] are only counted and shown.
 //!
@@ -23,7 +23,6 @@ pub mod entry;
 pub mod events;
 pub mod history;
 pub mod journal;
-pub mod journey;
 pub mod known_list;
 mod lookup;
 pub mod loop_guard;
@@ -31,6 +30,7 @@ pub mod network;
 pub mod notices;
 pub mod pins;
 pub mod profiles;
+pub mod progress;
 mod record;
 pub mod releases;
 pub mod report;
@@ -189,7 +189,7 @@ impl Fleet {
     fn mark_dirty(&mut self, now: Instant) {
         if self.dirty_since.is_none() {
             self.dirty_since = Some(now);
-            self.journal.passed(self.clock.stamp(now));
+            self.journal.advance(self.clock.stamp(now));
             self.due_changed.notify();
         }
     }
@@ -197,7 +197,7 @@ impl Fleet {
     /// Writes changes of devices into the journal, and raises the notices about them.
     fn journal_devices(&mut self) {
         for (entry, priority) in self.devices.take() {
-            self.journal.later(&entry, priority);
+            self.journal.write_later(&entry, priority);
         }
         for notice in self.devices.notices() {
             self.notify(notice);
@@ -217,7 +217,7 @@ impl Fleet {
     /// Writes changes of pins into the journal.
     fn journal_pins(&mut self) {
         for entry in self.pins.changes() {
-            self.journal.later(&entry, entry.priority());
+            self.journal.write_later(&entry, entry.priority());
         }
     }
 
@@ -229,7 +229,7 @@ impl Fleet {
                 JournalEntry::Guard(guard) => self.priority(guard.device),
                 _ => Priority::Major,
             };
-            let _nobody_waits = self.journal.now(&entry, priority);
+            let _nobody_waits = self.journal.write_now(&entry, priority);
         }
     }
 }

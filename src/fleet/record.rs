@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::Fleet;
 use super::changes::Changes;
 use super::clock::{Stamp, unix_now};
-use super::devices::{Above, DeviceTransfer, Fallen, Sighting};
+use super::devices::{Above, DeviceTransfer, Fallback, Sighting};
 use super::entry::{ChangeEntry, JournalEntry, Priority};
 use super::journal::Written;
 use super::notices::{Notice, NoticeKind};
@@ -79,7 +79,7 @@ impl Fleet {
             same_session: facts.same_session,
             is_given,
         };
-        let fallen = self.devices.seen(sighting, now);
+        let fallen = self.devices.record_check(sighting, now);
         self.journal_devices();
         let offered = match verdict {
             Verdict::Offer(offer) => Some(offer.package.content),
@@ -107,7 +107,7 @@ impl Fleet {
                 self.notify(notice.of_device(&check.device_text));
             }
         }
-        if let Some(Fallen { content, to }) = fallen {
+        if let Some(Fallback { content, to }) = fallen {
             self.loop_guard.fell_back(who, content, to, now);
         }
         self.journal_loop_guard();
@@ -129,7 +129,7 @@ impl Fleet {
     ) -> (Transfer, Written) {
         self.mark_dirty(now);
         let stamp = self.clock.stamp(now);
-        let mut written = Written::already();
+        let mut written = Written::complete();
         let priority = who.map_or(Priority::Minor, |who| self.priority(who.device));
         let hold = owner.and_then(|owner| {
             let worth = match priority {
@@ -142,7 +142,7 @@ impl Fleet {
         if let Some(hold) = &hold
             && let Some(pin) = self.pins.to_write(hold)
         {
-            match self.journal.now(&JournalEntry::Pin(pin), priority) {
+            match self.journal.write_now(&JournalEntry::Pin(pin), priority) {
                 Some(promise) => written = promise,
                 None => self.pins.not_written(hold),
             }
@@ -261,7 +261,7 @@ impl Fleet {
         self.journal_devices();
         for stage in begun {
             let entry = JournalEntry::Stage(stage);
-            let _nobody_waits = self.journal.now(&entry, entry.priority());
+            let _nobody_waits = self.journal.write_now(&entry, entry.priority());
         }
         for change in uploaded {
             self.attribute(&change, now);
@@ -342,7 +342,7 @@ impl Fleet {
         self.mark_dirty(now);
         let entry = self.changes.add(by, change, unix_now());
         // Written at once: the record of the change must survive a kill.
-        let _nobody_waits = self.journal.now(&entry, entry.priority());
+        let _nobody_waits = self.journal.write_now(&entry, entry.priority());
         if let JournalEntry::Change(change) = entry {
             self.attribute(&change, self.clock.stamp(now));
         }
@@ -352,7 +352,7 @@ impl Fleet {
     fn attribute(&mut self, change: &ChangeEntry, now: Stamp) {
         if let Some(release) = self.releases_mut().attribute(change, now) {
             let entry = JournalEntry::Release(release);
-            self.journal.later(&entry, entry.priority());
+            self.journal.write_later(&entry, entry.priority());
         }
     }
 

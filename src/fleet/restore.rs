@@ -33,11 +33,11 @@ impl Fleet {
             let loaded = journal::open(folder, now, unix, &mut |entry| fleet.load(entry, began));
             fleet.loop_guard.all_loaded();
             fleet.known_list = KnownList::open(folder.path(), fleet.due_changed.clone());
-            fleet.devices.loaded(loaded.downtime);
+            fleet.devices.finish_loading(loaded.downtime);
             fleet.is_acquainted = !fleet.releases().is_empty();
             let wall = Wall { stamp: now, unix };
-            fleet.journal = journal::go_on(folder, wall, &loaded, fleet.live());
-            fleet.journal.notifies(fleet.due_changed.clone());
+            fleet.journal = journal::continue_journal(folder, wall, &loaded, fleet.live());
+            fleet.journal.set_notify(fleet.due_changed.clone());
             fleet.hold_requests = HoldRequests::open(folder.path());
             // Only the operator's page and API show the history.
             if cfg!(feature = "operator") {
@@ -61,7 +61,7 @@ impl Fleet {
         let loaded = journal::load(&path, now, unix, &mut |entry| fleet.load(entry, began))?;
         fleet.loop_guard.all_loaded();
         fleet.known_list = KnownList::open(folder, fleet.due_changed.clone());
-        fleet.devices.loaded(loaded.downtime);
+        fleet.devices.finish_loading(loaded.downtime);
         Ok((fleet, loaded))
     }
 

@@ -21,7 +21,7 @@ type Change = (VersionKey, VersionCounts);
 impl Fleet {
     /// Takes a sample for the history at the beginning of each hour. The walk over the devices may take several ticks.
     pub(super) fn sample(&mut self, now: Stamp, unix: i64) {
-        let is_due = self.history.passed(now, unix);
+        let is_due = self.history.advance(now, unix);
         let begun = self.walk.take();
         let Some(mut walk) = begun.or_else(|| is_due.then(VersionWalk::default)) else {
             return;
@@ -43,7 +43,7 @@ impl Fleet {
         };
         for change in std::iter::once(None).chain(changes.into_iter().map(Some)) {
             if let Some(entry) = self.sample_entry(hour, false, change) {
-                self.journal.later(&entry, Priority::Major);
+                self.journal.write_later(&entry, Priority::Major);
             }
         }
     }

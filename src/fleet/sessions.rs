@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::clock::Stamp;
-use super::journey::TOO_SOON_IN_SESSION;
+use super::progress::TOO_SOON_IN_SESSION;
 use super::requester::Requester;
 use crate::firmware::audience::DeviceId;
 

@@ -12,7 +12,7 @@ impl Fleet {
     /// distinguishes their files from those with another secret.
     pub fn share(&mut self, secret: &[u8; 32], now: Instant, unix: i64) -> u64 {
         let stamp = self.clock.stamp(now);
-        self.devices.share(secret, Wall { stamp, unix });
+        self.devices.start_sharing(secret, Wall { stamp, unix });
         let shared = self.devices.shared();
         shared.map_or(0, |shared| shared.check())
     }
@@ -28,7 +28,7 @@ impl Fleet {
 
     /// Takes over the result of an exchange with the shared folder.
     pub fn exchanged(&mut self, exchanged: Exchanged, now: Instant) {
-        if self.devices.exchanged(exchanged) {
+        if self.devices.apply_exchange(exchanged) {
             self.mark_dirty(now);
         }
     }

@@ -57,7 +57,7 @@ impl Fleet {
     fn give_records(&mut self, now: Instant) {
         if let Some(from) = self.journal.wants_records() {
             let (entries, next) = self.records(from, RECORDS);
-            self.journal.give(&entries, next);
+            self.journal.add_records(&entries, next);
         }
         self.next_records = self.journal.is_copying().then(|| now + PACE);
     }
@@ -138,7 +138,7 @@ impl Fleet {
         let (project, version) = (&*stage.project, &*stage.version);
         let notice = Notice::new(NoticeKind::StageReached, project, version, &reason);
         let entry = JournalEntry::Stage(stage);
-        let _nobody_waits = self.journal.now(&entry, entry.priority());
+        let _nobody_waits = self.journal.write_now(&entry, entry.priority());
         self.notify(notice);
     }
 
@@ -161,7 +161,7 @@ impl Fleet {
                     if let Some(entry) = self.releases().entry(project, version) {
                         // Written at once: a server that is killed now must remember the pause.
                         let entry = JournalEntry::Release(entry);
-                        let _nobody_waits = self.journal.now(&entry, entry.priority());
+                        let _nobody_waits = self.journal.write_now(&entry, entry.priority());
                     }
                     let reason = fused.sentence.strip_prefix(FUSE).unwrap_or(&fused.sentence);
                     let reason = reason.strip_suffix(SET_TO_FALSE).unwrap_or(reason);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::clock::Wall;
 use super::entry::DeviceEntry;
-use super::journey::State;
+use super::progress::State;
 use super::report::Report;
 use crate::firmware::catalog::Groups;
 

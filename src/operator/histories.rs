@@ -6,7 +6,7 @@ use crate::export::{Export, ExportFormat, rfc3339};
 use crate::fleet::Fleet;
 use crate::fleet::clock::unix_now;
 use crate::fleet::history::{Samples, VersionKey};
-use crate::fleet::journey::State;
+use crate::fleet::progress::State;
 use crate::fleet::releases::StateCounts;
 
 const HOUR: i64 = 60 * 60;

@@ -314,13 +314,13 @@ fn the_export_is_the_api(desk: &Desk, operator: &Operator) {
         let devices = told["devices"].as_array().unwrap();
         assert_eq!((rows.len(), devices.len()), (300, 300));
         for (row, device) in rows.iter().zip(devices) {
-            let journey = &device["journey"];
+            let progress = &device["journey"];
             let mut cells = vec![
-                ("state", text(&journey["state"])),
-                ("offered_version", text(&journey["version"])),
-                ("from_version", text(&journey["from"])),
-                ("reached", text(&journey["reached"])),
-                ("size", text(&journey["size"])),
+                ("state", text(&progress["state"])),
+                ("offered_version", text(&progress["version"])),
+                ("from_version", text(&progress["from"])),
+                ("reached", text(&progress["reached"])),
+                ("size", text(&progress["size"])),
             ];
             for name in [
                 "id",

@@ -19,11 +19,11 @@ use luat_ota::firmware::known::KnownFiles;
 use luat_ota::firmware::scan;
 use luat_ota::fleet::clock::{Stamp, unix_now};
 use luat_ota::fleet::entry::{
-    Authors, DeviceEntry, JournalEntry, JourneyEntry, Noticed, Priority, ReleaseEntry,
+    Authors, DeviceEntry, JournalEntry, Noticed, Priority, ProgressEntry, ReleaseEntry,
 };
 use luat_ota::fleet::journal::{Journal, Loaded};
-use luat_ota::fleet::journey::State;
 use luat_ota::fleet::network::Network;
+use luat_ota::fleet::progress::State;
 use serde_json::{Value, json};
 
 const SIZE: usize = 20_000;
@@ -53,7 +53,7 @@ fn remember(state: &Path, firmware: &Path) {
     let content = catalog.project("P").unwrap().releases[0].packages[0].content;
     let now = Stamp(1 << 31);
     let mut journal = Journal::start(state, now, unix_now(), &Loaded::default(), 0).unwrap();
-    journal.later(
+    journal.write_later(
         &JournalEntry::Release(ReleaseEntry {
             project: "P".into(),
             version: "2.0.0".into(),
@@ -71,15 +71,22 @@ fn remember(state: &Path, firmware: &Path) {
         let Network::V4(network) = Network::of(address(number)) else {
             panic!();
         };
-        journal.later(
+        journal.write_later(
             &JournalEntry::Device(DeviceEntry {
                 first: now.minus(5 * DAY),
                 interval: 600,
                 network: Some(Network::V4(network)),
-                journey: (1..=5).contains(&number).then(|| JourneyEntry {
+                progress: (1..=5).contains(&number).then(|| ProgressEntry {
                     state: State::Delivered,
                     reached: SIZE as u64,
-                    ..JourneyEntry::new("P", "2.0.0", content, SIZE as u64, "1.0.0", now.minus(120))
+                    ..ProgressEntry::new(
+                        "P",
+                        "2.0.0",
+                        content,
+                        SIZE as u64,
+                        "1.0.0",
+                        now.minus(120),
+                    )
                 }),
                 ..DeviceEntry::new(
                     DeviceId::parse(&imei(number)).unwrap(),

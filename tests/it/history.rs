@@ -16,10 +16,10 @@ use luat_ota::firmware::ContentId;
 use luat_ota::firmware::audience::DeviceId;
 use luat_ota::fleet::clock::{Stamp, unix_now};
 use luat_ota::fleet::entry::{
-    DeviceEntry, JournalEntry, JourneyEntry, Priority, SampleChange, SampleEntry,
+    DeviceEntry, JournalEntry, Priority, ProgressEntry, SampleChange, SampleEntry,
 };
 use luat_ota::fleet::journal::{Journal, Loaded};
-use luat_ota::fleet::journey::State;
+use luat_ota::fleet::progress::State;
 use serde_json::{Value, json};
 
 const HISTORY: &str = "/api/v1/releases/P/2.0.0/history";
@@ -153,7 +153,7 @@ fn remember(state: &Path) {
                 is_day,
                 change,
             };
-            journal.later(&JournalEntry::Sample(sample), Priority::Major);
+            journal.write_later(&JournalEntry::Sample(sample), Priority::Major);
         }
     };
     // The order of the counts: offered, downloading, delivered, confirmed, reverted, silent, sent, waiting, held,
@@ -193,10 +193,11 @@ fn remember(state: &Path) {
             260..290 => (State::Offered, "2.0.0"),
             _ => (State::Reverted, "2.0.0"),
         };
-        let journey = JourneyEntry::new("ALIYUN", "2.0.1", ContentId([7; 32]), 5000, "2.0.0", now);
-        journal.later(
+        let progress =
+            ProgressEntry::new("ALIYUN", "2.0.1", ContentId([7; 32]), 5000, "2.0.0", now);
+        journal.write_later(
             &JournalEntry::Device(DeviceEntry {
-                journey: Some(JourneyEntry { state, ..journey }),
+                progress: Some(ProgressEntry { state, ..progress }),
                 ..DeviceEntry::new(device, &text, "ALIYUN", version, now)
             }),
             Priority::Major,

@@ -13,9 +13,9 @@ use common::{IMEI, PATIENCE, Place, Server, both, is_event, luat, run, wait_unti
 use luat_ota::firmware::ContentId;
 use luat_ota::firmware::audience::DeviceId;
 use luat_ota::fleet::clock::{Stamp, unix_now};
-use luat_ota::fleet::entry::{DeviceEntry, JournalEntry, JourneyEntry, Priority};
+use luat_ota::fleet::entry::{DeviceEntry, JournalEntry, Priority, ProgressEntry};
 use luat_ota::fleet::journal::{Journal, Loaded};
-use luat_ota::fleet::journey::State;
+use luat_ota::fleet::progress::State;
 
 /// Flags that prevent a rescan of the firmware folder during the test.
 const NO_RESCAN: [&str; 2] = ["--rescan", "86400"];
@@ -185,14 +185,14 @@ fn a_journal_that_is_removed_is_written_anew_without_anybody_asking() {
 fn remember(state: &Path) {
     let now = Stamp(1 << 31);
     let mut journal = Journal::start(state, now, unix_now(), &Loaded::default(), 0).unwrap();
-    journal.later(
+    journal.write_later(
         &JournalEntry::Device(DeviceEntry {
             first: now.minus(86_400),
             interval: 8,
-            journey: Some(JourneyEntry {
+            progress: Some(ProgressEntry {
                 state: State::Delivered,
                 reached: 5000,
-                ..JourneyEntry::new(
+                ..ProgressEntry::new(
                     "P",
                     "2.0.0",
                     ContentId([7; 32]),

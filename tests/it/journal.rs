@@ -17,9 +17,9 @@ use common::{
 use luat_ota::firmware::ContentId;
 use luat_ota::firmware::audience::DeviceId;
 use luat_ota::fleet::clock::{Stamp, unix_now};
-use luat_ota::fleet::entry::{DeviceEntry, JournalEntry, JourneyEntry, Priority};
+use luat_ota::fleet::entry::{DeviceEntry, JournalEntry, Priority, ProgressEntry};
 use luat_ota::fleet::journal::{Journal, Loaded};
-use luat_ota::fleet::journey::State;
+use luat_ota::fleet::progress::State;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 const OTHER: &str = "862991443750002";
@@ -330,13 +330,13 @@ fn devices_shows_what_the_journal_knows_and_none_is_no_trouble() {
     let mut journal = Journal::start(&place.state(), now, unix_now(), &loaded, 0).unwrap();
     for n in 0..3_u64 {
         let text = (862_991_443_753_386 + n).to_string();
-        journal.later(
+        journal.write_later(
             &JournalEntry::Device(DeviceEntry {
                 interval: 3600,
-                journey: (n == 1).then(|| JourneyEntry {
+                progress: (n == 1).then(|| ProgressEntry {
                     state: State::Downloading,
                     reached: 250,
-                    ..JourneyEntry::new("P", "2.0.0", ContentId([7; 32]), 1000, "1.0.0", now)
+                    ..ProgressEntry::new("P", "2.0.0", ContentId([7; 32]), 1000, "1.0.0", now)
                 }),
                 ..DeviceEntry::new(DeviceId::parse(&text).unwrap(), &text, "P", "1.0.0", now)
             }),

@@ -20,10 +20,10 @@ use luat_ota::firmware::audience::DeviceId;
 use luat_ota::firmware::known::KnownFiles;
 use luat_ota::firmware::scan;
 use luat_ota::fleet::clock::{Stamp, unix_now};
-use luat_ota::fleet::entry::{DeviceEntry, JournalEntry, JourneyEntry, Priority};
+use luat_ota::fleet::entry::{DeviceEntry, JournalEntry, Priority, ProgressEntry};
 use luat_ota::fleet::journal::{Journal, Loaded};
-use luat_ota::fleet::journey::State;
 use luat_ota::fleet::network::Network;
+use luat_ota::fleet::progress::State;
 use serde_json::Value;
 
 const SIZE: usize = 20_000;
@@ -54,17 +54,17 @@ fn place(bytes: &[u8], delivered: &[u8]) -> Place {
     let mut journal = Journal::start(&state, now, unix_now(), &Loaded::default(), 0).unwrap();
     for &number in delivered {
         let since = now.minus(120);
-        let journey = JourneyEntry::new("P", "2.0.0", content, SIZE as u64, "1.0.0", since);
+        let progress = ProgressEntry::new("P", "2.0.0", content, SIZE as u64, "1.0.0", since);
         let id = imei(number);
         let device = DeviceId::parse(&id).unwrap();
-        journal.later(
+        journal.write_later(
             &JournalEntry::Device(DeviceEntry {
                 interval: 600,
                 network: Some(Network::of(address(number))),
-                journey: Some(JourneyEntry {
+                progress: Some(ProgressEntry {
                     state: State::Delivered,
                     reached: SIZE as u64,
-                    ..journey
+                    ..progress
                 }),
                 ..DeviceEntry::new(device, &id, "P", "1.0.0", since)
             }),

@@ -12,8 +12,8 @@ use crate::device::slots::Download;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::events::Event;
 use crate::fleet::journal::Written;
-use crate::fleet::journey::State;
 use crate::fleet::network::Network;
+use crate::fleet::progress::State;
 use crate::fleet::tally::{ENDINGS, Tally};
 
 thread_local! {
@@ -263,8 +263,8 @@ fn is_whole(server: &Server) -> bool {
         let fleet = service.fleet.borrow();
         let view = fleet.device(device, Instant::now(), 0).unwrap();
         view.entry
-            .journey
-            .is_some_and(|journey| journey.state == State::Delivered)
+            .progress
+            .is_some_and(|progress| progress.state == State::Delivered)
     })
 }
 
@@ -348,7 +348,7 @@ fn no_byte_leaves_before_the_pin_is_written() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut other = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let ours = listener.accept().unwrap().0;
-    let (promise, written) = Written::promise();
+    let (pending, written) = Written::pending();
     let (sender, started) = mpsc::channel();
     server.call(move |service| {
         let service = Rc::clone(service);
@@ -378,7 +378,7 @@ fn no_byte_leaves_before_the_pin_is_written() {
     other
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
-    promise.send_blocking(()).unwrap();
+    pending.send_blocking(()).unwrap();
     let got = read_reply(other);
     assert!(got.body == bytes);
 }

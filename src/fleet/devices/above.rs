@@ -23,7 +23,7 @@ pub struct Above {
 }
 
 /// Size of `found` up to which combinations that are not above are cached, so that each is compared only once.
-const KEPT: usize = 65_536;
+const MAX_CACHED: usize = 65_536;
 
 /// A walk over the devices, some at a time, that counts those whose version is higher than all releases of a catalogue.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl Devices {
             }
             let releases = walk.releases.get(&record.project);
             let is_above = releases.is_some_and(|releases| self.is_above(record, releases));
-            if is_above || walk.found.len() < KEPT {
+            if is_above || walk.found.len() < MAX_CACHED {
                 walk.found.insert(key, is_above.then_some(1));
             }
         }

@@ -11,7 +11,7 @@ use crate::firmware::audience::{DeviceId, cohort};
 use crate::firmware::rules::Rules;
 use crate::firmware::version::Version;
 use crate::fleet::clock::Stamp;
-use crate::fleet::journey::{Outcome, State, TargetId, patience};
+use crate::fleet::progress::{Outcome, State, TargetId, patience};
 use crate::fleet::releases::ProjectId;
 use crate::fleet::releases::fuse::{Census, Group, OutcomeCounts};
 use crate::fleet::shared::OutcomeKind;
@@ -57,16 +57,16 @@ struct Count {
 }
 
 impl Count {
-    fn add(&mut self, network: Option<u64>, heard: CensusOutcome) {
+    fn add(&mut self, network: Option<u64>, outcome: CensusOutcome) {
         self.admitted += 1;
-        let count = match heard {
-            CensusOutcome::Not => return,
+        let count = match outcome {
+            CensusOutcome::Unknown => return,
             CensusOutcome::Confirmed => &mut self.outcomes.confirmed,
             CensusOutcome::Reverted => &mut self.outcomes.reverted,
             CensusOutcome::Silent => &mut self.outcomes.silent,
         };
         *count += 1;
-        if let CensusOutcome::Reverted = heard {
+        if let CensusOutcome::Reverted = outcome {
             self.reverted_in.add(network);
         }
     }
@@ -83,7 +83,7 @@ impl Count {
 
 #[derive(Clone, Copy)]
 enum CensusOutcome {
-    Not,
+    Unknown,
     Confirmed,
     Reverted,
     Silent,
@@ -91,20 +91,20 @@ enum CensusOutcome {
 
 /// Counts for one choice of devices.
 #[derive(Default)]
-struct Side {
+struct CensusCounts {
     /// Counts for the release, then for each of its targets.
-    counts: Vec<Count>,
+    groups: Vec<Count>,
     networks: NetworkPair,
 }
 
-impl Side {
+impl CensusCounts {
     /// Adds a device to the counts. `target`: place of its target in the release; `None`: it may be offered any of
     /// them.
-    fn add(&mut self, network: Option<u64>, heard: CensusOutcome, target: Option<usize>) {
-        for (place, count) in self.counts.iter_mut().enumerate() {
+    fn add(&mut self, network: Option<u64>, outcome: CensusOutcome, target: Option<usize>) {
+        for (place, count) in self.groups.iter_mut().enumerate() {
             let is_of = place == 0 || target.is_none_or(|at| at + 1 == place);
             if is_of {
-                count.add(network, heard);
+                count.add(network, outcome);
             }
         }
     }
@@ -168,30 +168,30 @@ impl Devices {
         let release = self.releases.release(project, version)?;
         let targets: &[TargetId] = release.targets();
         let number = Version::parse(version);
-        let (mut few, mut all) = (Side::default(), Side::default());
-        for side in [&mut few, &mut all] {
-            side.counts.resize_with(targets.len() + 1, Count::default);
+        let (mut of_established, mut of_all) = (CensusCounts::default(), CensusCounts::default());
+        for counts in [&mut of_established, &mut of_all] {
+            counts.groups.resize_with(targets.len() + 1, Count::default);
         }
         let admitted = (rules, self.releases.most_percent(rules, release));
         let mut established = 0u32;
-        // Devices with an outcome of a peer: `known` are the established ones that are counted by that outcome, `here`
-        // those that are counted by this server's own record.
-        let (mut known, mut here) = (HashSet::new(), HashSet::new());
+        // Devices with an outcome of a peer: `established_peers` are the established ones that are counted by that
+        // outcome, `counted_here` those that are counted by this server's own record.
+        let (mut established_peers, mut counted_here) = (HashSet::new(), HashSet::new());
         for (_, record) in self.table.from(0) {
             if record.project != project {
                 continue;
             }
             let device = record.device;
-            let counts = record.counts_for(release.first) || listed(device);
-            let peer = self.at_peers(device);
+            let is_counted = record.counts_for(release.first) || listed(device);
+            let peer = self.peer_outcome(device);
             let is_newer = peer.is_some_and(|peer| self.is_newer(record, &peer));
             // An unfinished download here does not cancel the outcome that the peer has seen.
-            let is_only = record.journey.and_then(OutcomeKind::of).is_none();
+            let is_only = record.progress.and_then(OutcomeKind::of).is_none();
             let is_of = |peer: &PeerOutcome<'_>| peer.is_of(project_name, version);
             if let Some(peer) = peer.filter(is_of).filter(|_| is_newer || is_only) {
                 // Counted in the loop over the peers' outcomes below.
-                if counts {
-                    known.insert(peer.device);
+                if is_counted {
+                    established_peers.insert(peer.device);
                 }
                 continue;
             }
@@ -199,75 +199,75 @@ impl Devices {
                 Some(shared) => shared.network(network),
                 None => network.number(),
             });
-            let journey = record.journey.filter(|_| !is_newer);
-            let target = journey.and_then(|j| targets.iter().position(|id| *id == j.target));
-            let is_on = target.is_some();
-            here.extend(peer.filter(|_| is_on).map(|peer| peer.device));
-            let journey = journey.filter(|_| is_on);
-            let heard = match journey.map(|journey| (journey.outcome, journey.state)) {
+            let progress = record.progress.filter(|_| !is_newer);
+            let target = progress.and_then(|j| targets.iter().position(|id| *id == j.target));
+            let is_updating = target.is_some();
+            counted_here.extend(peer.filter(|_| is_updating).map(|peer| peer.device));
+            let progress = progress.filter(|_| is_updating);
+            let outcome = match progress.map(|progress| (progress.outcome, progress.state)) {
                 Some((Some(Outcome::Confirmed), _)) => CensusOutcome::Confirmed,
                 Some((Some(Outcome::Reverted | Outcome::FellBack), _)) => CensusOutcome::Reverted,
                 Some((None, State::Silent)) => CensusOutcome::Silent,
-                _ => CensusOutcome::Not,
+                _ => CensusOutcome::Unknown,
             };
-            let is_heard = !matches!(heard, CensusOutcome::Not);
+            let has_outcome = !matches!(outcome, CensusOutcome::Unknown);
             // The device was not seen for three of its intervals.
             let is_absent = now.since(record.last.max(self.began)) > patience(record.interval);
-            if counts || is_heard && self.counts_elsewhere(device) {
+            if is_counted || has_outcome && self.is_established_at_peers(device) {
                 established += 1;
-                few.networks.add(network);
-                all.networks.add(network);
+                of_established.networks.add(network);
+                of_all.networks.add(network);
                 // A device that sent a check since the release was published, and was not offered it, is not admitted.
-                let may_come = || {
+                let may_update = || {
                     record.last < release.first && admits(admitted, project_name, number, device)
                 };
-                if is_heard || !is_absent && (is_on || may_come()) {
-                    few.add(network, heard, target);
+                if has_outcome || !is_absent && (is_updating || may_update()) {
+                    of_established.add(network, outcome, target);
                 }
             }
-            let had_all = journey.is_some_and(|journey| {
-                !matches!(journey.state, State::Offered | State::Downloading)
+            let had_all = progress.is_some_and(|progress| {
+                !matches!(progress.state, State::Offered | State::Downloading)
             });
-            if is_heard || had_all {
-                all.networks.add(network);
-                all.add(network, heard, target);
+            if has_outcome || had_all {
+                of_all.networks.add(network);
+                of_all.add(network, outcome, target);
             }
         }
-        for peer in self.peers_of((project_name, version), release.resumed) {
-            if here.contains(&peer.device) {
+        for peer in self.peer_outcomes((project_name, version), release.resumed) {
+            if counted_here.contains(&peer.device) {
                 continue;
             }
-            let (outcome, network) = (peer.outcome, Some(peer.outcome.network));
+            let (seen, network) = (peer.outcome, Some(peer.outcome.network));
             let network = network.filter(|network| *network != 0);
             // The content may differ from those that were offered here.
             let target = targets
                 .iter()
                 .position(|id| self.has_content(*id, peer.content.content));
             let target = Some(target.unwrap_or(targets.len()));
-            let heard = match outcome.kind.state() {
+            let outcome = match seen.kind.state() {
                 State::Confirmed => CensusOutcome::Confirmed,
                 State::Reverted => CensusOutcome::Reverted,
                 State::Silent => CensusOutcome::Silent,
-                _ => CensusOutcome::Not,
+                _ => CensusOutcome::Unknown,
             };
-            if outcome.established || known.contains(&peer.device) {
+            if seen.established || established_peers.contains(&peer.device) {
                 established += 1;
-                few.networks.add(network);
-                few.add(network, heard, target);
+                of_established.networks.add(network);
+                of_established.add(network, outcome, target);
             }
-            all.networks.add(network);
-            all.add(network, heard, target);
+            of_all.networks.add(network);
+            of_all.add(network, outcome, target);
         }
-        let side = match established < ESTABLISHED {
-            true => all,
-            false => few,
+        let counts = match established < ESTABLISHED {
+            true => of_all,
+            false => of_established,
         };
         Some(Census {
             established,
-            groups: side
-                .counts
+            groups: counts
+                .groups
                 .iter()
-                .map(|count| count.group(side.networks))
+                .map(|count| count.group(counts.networks))
                 .collect(),
         })
     }

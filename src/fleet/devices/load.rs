@@ -5,9 +5,9 @@ use std::rc::Rc;
 use super::Devices;
 use super::record::{DeviceRecord, Rank};
 use crate::firmware::audience::DeviceId;
-use crate::fleet::entry::{DeviceEntry, JournalEntry, JourneyEntry, ReleaseEntry};
-use crate::fleet::journey::{Journey, State, TargetId, capped};
+use crate::fleet::entry::{DeviceEntry, JournalEntry, ProgressEntry, ReleaseEntry};
 use crate::fleet::profiles::Profile;
+use crate::fleet::progress::{Progress, State, TargetId, capped};
 use crate::fleet::short_version::ShortVersion;
 
 impl Devices {
@@ -26,7 +26,7 @@ impl Devices {
             network: record.network,
             profile: self.profiles.shared(record.profile).cloned(),
             confirmed: self.confirmed_before(record),
-            journey: record.journey.and_then(|way| self.journey_entry(way)),
+            progress: record.progress.and_then(|p| self.progress_entry(p)),
         })
     }
 
@@ -42,28 +42,28 @@ impl Devices {
             .collect()
     }
 
-    fn journey_entry(&self, journey: Journey) -> Option<JourneyEntry> {
-        let target = self.releases.get(journey.target)?;
+    fn progress_entry(&self, progress: Progress) -> Option<ProgressEntry> {
+        let target = self.releases.get(progress.target)?;
         // `reached` counts up to 4 GiB.
         let has_all = matches!(
-            journey.state,
+            progress.state,
             State::Delivered | State::Sent | State::Waiting | State::Confirmed
-        ) && journey.reached == capped(target.size);
-        Some(JourneyEntry {
+        ) && progress.reached == capped(target.size);
+        Some(ProgressEntry {
             project: self.releases.project(target.project)?.name.clone(),
             version: target.version.clone(),
             content: target.content,
             size: target.size,
-            state: journey.state,
-            since: journey.since,
+            state: progress.state,
+            since: progress.since,
             reached: match has_all {
                 true => target.size,
-                false => journey.reached.into(),
+                false => progress.reached.into(),
             },
-            outcome: journey.outcome,
-            weak: journey.weak,
-            by_proxy: journey.by_proxy,
-            from: journey.from.as_str().into(),
+            outcome: progress.outcome,
+            weak: progress.weak,
+            by_proxy: progress.by_proxy,
+            from: progress.from.as_str().into(),
         })
     }
 
@@ -128,17 +128,17 @@ impl Devices {
             record.interval = entry.interval;
             record.network = entry.network.or(record.network);
         }
-        let journey = entry.journey.and_then(|way| self.journey_of(way));
-        self.put_journey(slot, journey);
+        let progress = entry.progress.and_then(|p| self.progress_of(p));
+        self.put_progress(slot, progress);
     }
 
-    fn journey_of(&mut self, entry: JourneyEntry) -> Option<Journey> {
+    fn progress_of(&mut self, entry: ProgressEntry) -> Option<Progress> {
         let project = self.releases.intern_project(&entry.project)?;
         let (content, size) = (entry.content, entry.size);
         let target = self
             .releases
             .intern(project, &entry.version, content, size, self.began)?;
-        Some(Journey {
+        Some(Progress {
             target,
             state: entry.state,
             since: entry.since,
@@ -163,7 +163,7 @@ impl Devices {
     }
 
     /// Ends the loading. `downtime` is the number of seconds before this run in which no server ran.
-    pub fn loaded(&mut self, downtime: u32) {
+    pub fn finish_loading(&mut self, downtime: u32) {
         self.downtime = downtime;
         self.table.sort();
         self.releases.all_loaded(self.began);
@@ -171,16 +171,16 @@ impl Devices {
             return;
         }
         for slot in 0..self.table.end() {
-            let Some(journey) = self.journey(slot) else {
+            let Some(progress) = self.progress(slot) else {
                 continue;
             };
             // Results from before a person resumed the release no longer count.
-            let target = self.releases.get(journey.target);
+            let target = self.releases.get(progress.target);
             let release =
                 target.and_then(|target| self.releases.release(target.project, &target.version));
             let resumed = release.and_then(|release| release.resumed);
-            if resumed.is_some_and(|resumed| journey.since < resumed) && journey.outcome.is_some() {
-                self.forget_outcome(slot, journey);
+            if resumed.is_some_and(|at| progress.since < at) && progress.outcome.is_some() {
+                self.forget_outcome(slot, progress);
             }
         }
     }

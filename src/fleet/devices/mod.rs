@@ -11,8 +11,8 @@
 
 mod above;
 mod census;
-mod journeys;
 mod load;
+mod progress;
 mod record;
 mod search;
 mod shared;
@@ -26,16 +26,16 @@ mod transfers;
 mod versions;
 mod views;
 
-pub use self::journeys::RESULTS;
+pub use self::progress::RESULTS;
 use self::record::{DeviceRecord, Rank};
 use self::sweep::Sweep;
 use self::table::DeviceTable;
 use super::clock::Stamp;
 use super::entry::{JournalEntry, Priority, StageEntry};
-use super::journey::{State, TargetId};
 use super::network::Network;
 use super::notices::{Notice, NoticeKind};
 use super::profiles::{Profile, Profiles};
+use super::progress::{State, TargetId};
 use super::releases::{ProjectId, Releases};
 use super::shared::Shared;
 use super::short_version::ShortVersion;
@@ -61,19 +61,19 @@ const DAY: u32 = 24 * HOUR;
 const VISIT: u32 = 60;
 
 /// Longest interval between checks that is counted, in seconds.
-const LONGEST_INTERVAL: u32 = 30 * DAY;
+const MAX_INTERVAL: u32 = 30 * DAY;
 
 /// Time after which a second sighting ends the probation, in seconds.
 const PROBATION: u32 = 10 * 60;
 
 /// Absence after which an established device may be evicted, in seconds. Three of its intervals must have passed, too.
-const STALE: u32 = 7 * DAY;
+const STALE_AFTER: u32 = 7 * DAY;
 
 /// Number of established devices, the first in eviction order, among which a stale one is searched.
 const CANDIDATES: usize = 8;
 
 /// Largest burst of devices that second sightings establish, and the rate per second.
-const PROMOTIONS: u32 = 1000;
+const MAX_PROMOTIONS: u32 = 1000;
 const PROMOTIONS_A_SECOND: u32 = 50;
 
 /// The remembered devices.
@@ -93,7 +93,7 @@ pub struct Devices {
     sweep: Sweep,
     #[cfg(feature = "operator")]
     steps: self::steps::StepRing,
-    out: Vec<(JournalEntry, Priority)>,
+    queue: Vec<(JournalEntry, Priority)>,
     notices: Vec<Notice>,
     /// Numbers of updates that ended in the states of [`RESULTS`].
     results: [u64; RESULTS.len()],
@@ -112,7 +112,7 @@ impl Promotions {
     fn take(&mut self, now: Stamp) -> bool {
         let more = now.since(self.at).saturating_mul(PROMOTIONS_A_SECOND);
         self.at = now;
-        self.left = self.left.saturating_add(more).min(PROMOTIONS);
+        self.left = self.left.saturating_add(more).min(MAX_PROMOTIONS);
         let may = self.left > 0;
         self.left -= u32::from(may);
         may
@@ -140,7 +140,7 @@ pub struct Sighting<'a> {
 
 /// A device that was confirmed and reports its old version within a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fallen {
+pub struct Fallback {
     /// The content that the device received.
     pub content: ContentId,
     /// The version of the release.
@@ -159,13 +159,13 @@ impl Devices {
             began: now,
             downtime: 0,
             promotions: Promotions {
-                left: PROMOTIONS,
+                left: MAX_PROMOTIONS,
                 at: now,
             },
             sweep: Sweep::default(),
             #[cfg(feature = "operator")]
             steps: Default::default(),
-            out: Vec::new(),
+            queue: Vec::new(),
             notices: Vec::new(),
             results: Default::default(),
             shared: None,
@@ -196,10 +196,10 @@ impl Devices {
     /// Whether a device may try a release that the fuse has paused. The device must be in the list of known devices, or
     /// be established and have been seen over at least an hour.
     pub fn may_try(&self, device: DeviceId, listed: bool) -> bool {
-        let was_there = |record: &DeviceRecord| {
+        let was_seen_for_an_hour = |record: &DeviceRecord| {
             record.is_established() && record.last.since(record.first) >= HOUR
         };
-        listed || self.table.device(device).is_some_and(was_there)
+        listed || self.table.device(device).is_some_and(was_seen_for_an_hour)
     }
 
     /// Whether a device is remembered.
@@ -219,7 +219,7 @@ impl Devices {
 
     /// Takes the entries that wait for the journal, oldest first.
     pub fn take(&mut self) -> impl Iterator<Item = (JournalEntry, Priority)> {
-        self.out.drain(..)
+        self.queue.drain(..)
     }
 
     /// Takes the notices that are queued, oldest first.
@@ -228,7 +228,7 @@ impl Devices {
     }
 
     /// Records a check in an existing project. Returns the release from which the device has just fallen back.
-    pub fn seen(&mut self, sighting: Sighting<'_>, now: Stamp) -> Option<Fallen> {
+    pub fn record_check(&mut self, sighting: Sighting<'_>, now: Stamp) -> Option<Fallback> {
         let (device, check) = (sighting.device, sighting.check);
         let project = self.releases.intern_project(check.project())?;
         let known = self.table.find(device);
@@ -255,9 +255,9 @@ impl Devices {
         if known.is_some() {
             self.note_version(slot, before.version, now);
         }
-        self.adopt(slot, check, now);
-        let fallen = self.come_back(slot, &sighting, now);
-        self.be_offered(slot, &sighting, now);
+        self.adopt_outcome(slot, check, now);
+        let fallback = self.apply_check(slot, &sighting, now);
+        self.begin_update(slot, &sighting, now);
         #[cfg(feature = "operator")]
         self.note_verdict(slot, sighting.verdict, now);
         if on_probation {
@@ -265,21 +265,21 @@ impl Devices {
             if sighting.listed || again && self.promotions.take(now) {
                 self.promote(slot, now);
             }
-            return fallen;
+            return fallback;
         }
-        let is_queued = self.out.iter().any(
+        let is_queued = self.queue.iter().any(
             |(entry, _)| matches!(entry, JournalEntry::Device(queued) if queued.device == device),
         );
         if is_queued {
-            return fallen;
+            return fallback;
         }
         let record = self.table.get(slot)?;
         if (record.version, record.project) != (before.version, before.project) {
-            self.tell(slot, Priority::Major);
+            self.queue_entry(slot, Priority::Major);
         } else if profile != before.profile || day(device, before.last) != day(device, now) {
-            self.tell(slot, Priority::Seen);
+            self.queue_entry(slot, Priority::Seen);
         }
-        fallen
+        fallback
     }
 
     /// Adds a device on probation. `text` is its id as the device writes it. Returns `None` if there is no free slot.
@@ -311,10 +311,10 @@ impl Devices {
             let Some(stale) = self.stale(now) else { return };
             if let Some(&record) = self.table.get(stale) {
                 let forgotten = JournalEntry::Forgotten(record.device);
-                self.out.push((forgotten, Priority::Major));
-                let journey = record.journey;
-                let last = journey.filter(|journey| journey.state == State::Confirmed);
-                let last = last.map(|journey| journey.target);
+                self.queue.push((forgotten, Priority::Major));
+                let progress = record.progress;
+                let last = progress.filter(|progress| progress.state == State::Confirmed);
+                let last = last.map(|progress| progress.target);
                 for target in last.into_iter().chain(record.confirmed) {
                     self.retire(target);
                 }
@@ -322,14 +322,14 @@ impl Devices {
             self.forget(stale);
         }
         self.table.touch(slot, Rank::Established);
-        self.tell(slot, Priority::Major);
+        self.queue_entry(slot, Priority::Major);
         let Some(&record) = self.table.get(slot) else {
             return;
         };
-        let journey = record.journey;
-        if let Some(journey) = journey.filter(|journey| journey.state == State::Confirmed) {
+        let progress = record.progress;
+        if let Some(progress) = progress.filter(|progress| progress.state == State::Confirmed) {
             let text = self.table.text(slot, &record);
-            self.confirmed(&text, journey.target, now);
+            self.notice_confirmed(&text, progress.target, now);
         }
     }
 
@@ -343,13 +343,13 @@ impl Devices {
                     // The device could not be seen while no server ran.
                     absent = absent.saturating_sub(self.downtime);
                 }
-                absent > STALE.max(record.interval.saturating_mul(3))
+                absent > STALE_AFTER.max(record.interval.saturating_mul(3))
             })
         })
     }
 
     fn forget(&mut self, slot: u32) {
-        self.put_journey(slot, None);
+        self.put_progress(slot, None);
         self.set_confirmed(slot, [TargetId::NONE; 3]);
         if let Some(record) = self.table.remove(slot) {
             self.releases.asks_for(Some(record.project), None);
@@ -376,7 +376,7 @@ impl Devices {
             self.notices.push(notice);
         }
         let added = changes.added.into_iter().map(JournalEntry::Release);
-        self.out.extend(added.map(|entry| (entry, Priority::Major)));
+        self.queue.extend(added.map(|new| (new, Priority::Major)));
         for release in changes.resumed {
             self.forget_reverts(release);
         }
@@ -384,22 +384,22 @@ impl Devices {
     }
 
     /// Queues the entry of an established device for the journal.
-    fn tell_established(&mut self, slot: u32) {
+    fn queue_established(&mut self, slot: u32) {
         let record = self.table.get(slot);
         if record.is_some_and(DeviceRecord::is_established) {
-            self.tell(slot, Priority::Major);
+            self.queue_entry(slot, Priority::Major);
         }
     }
 
     /// Queues the entry of a device for the journal, once, with at most the priority `most`.
-    fn tell(&mut self, slot: u32, most: Priority) {
+    fn queue_entry(&mut self, slot: u32, most: Priority) {
         let Some(entry) = self.entry(slot) else {
             return;
         };
         let device = entry.device;
         let entry = JournalEntry::Device(entry);
         let priority = entry.priority().min(most);
-        let mut last = self.out.iter_mut().rev().take(4);
+        let mut last = self.queue.iter_mut().rev().take(4);
         let queued = last.find(
             |(queued, _)| matches!(queued, JournalEntry::Device(other) if other.device == device),
         );
@@ -408,7 +408,7 @@ impl Devices {
                 *queued = entry;
                 *kept = priority.max(*kept);
             }
-            None => self.out.push((entry, priority)),
+            None => self.queue.push((entry, priority)),
         }
     }
 }
@@ -418,7 +418,7 @@ fn interval(known: u32, gap: u32) -> u32 {
     if gap < VISIT {
         return known;
     }
-    let gap = gap.min(LONGEST_INTERVAL);
+    let gap = gap.min(MAX_INTERVAL);
     match known {
         0 => gap,
         known => known.saturating_mul(3).saturating_add(gap) / 4,

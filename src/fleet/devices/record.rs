@@ -3,9 +3,9 @@
 use super::{DAY, HOUR};
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
-use crate::fleet::journey::{Journey, TargetId};
 use crate::fleet::network::{CoarseNetwork, Network};
 use crate::fleet::profiles::ProfileId;
+use crate::fleet::progress::{Progress, TargetId};
 use crate::fleet::releases::ProjectId;
 use crate::fleet::report::Report;
 use crate::fleet::short_version::ShortVersion;
@@ -45,11 +45,11 @@ pub struct DeviceRecord {
     /// The network in which the device was last seen. Once the device has a whole file, the network of that delivery.
     pub network: Option<Network>,
     /// Progress towards the release that was last offered.
-    pub journey: Option<Journey>,
+    pub progress: Option<Progress>,
     /// The device's result report about that release.
     pub report: Option<Report>,
     /// Up to three releases that the device was confirmed with before, each as one of its contents, earliest first. The
-    /// release of `journey` is never among them.
+    /// release of `progress` is never among them.
     pub confirmed: [TargetId; 3],
     /// The last refusal of the device in this run.
     #[cfg(feature = "operator")]
@@ -84,7 +84,7 @@ impl DeviceRecord {
             project,
             profile: ProfileId::NONE,
             network: None,
-            journey: None,
+            progress: None,
             report: None,
             confirmed: [TargetId::NONE; 3],
             #[cfg(feature = "operator")]

@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 
 use super::Devices;
 use super::record::DeviceRecord;
-use super::views::LOOKED_AT;
+use super::views::MAX_EXAMINED;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::version::Version;
-use crate::fleet::journey::{State, TargetId};
+use crate::fleet::progress::{State, TargetId};
 use crate::fleet::releases::ProjectId;
 use crate::fleet::short_version::ShortVersion;
 use crate::fleet::view::Filter;
 
 /// Number of bytes by which devices are ordered. Only the beginning of a longer text counts.
-const KEY: usize = 24;
+const KEY_SIZE: usize = 24;
 
 /// Columns by which devices can be ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub type DeviceOrder = Option<(DeviceColumn, IsDescending)>;
 pub type IsDescending = bool;
 
 /// Place of a device in an order: its key and its slot.
-pub type DevicePlace = ([u8; KEY], u32);
+pub type DevicePlace = ([u8; KEY_SIZE], u32);
 
 /// A search in progress.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ impl DeviceSearch {
 }
 
 /// A filter resolved to the ids of the tables, for one slice.
-pub(super) struct Wanted<'f> {
+pub(super) struct ResolvedFilter<'f> {
     filter: &'f Filter,
     project: Option<ProjectId>,
     version: Option<ShortVersion>,
@@ -129,11 +129,11 @@ impl Devices {
     /// Examines the next slice. Returns whether slices are left. `held` returns whether the loop guard holds a device.
     pub fn search(&self, search: &mut DeviceSearch, held: impl Fn(DeviceId) -> bool) -> bool {
         let filter = std::mem::take(&mut search.filter);
-        if let Some(wanted) = self.wanted(&filter) {
-            let until = search.from.saturating_add(LOOKED_AT);
+        if let Some(resolved) = self.resolve(&filter) {
+            let until = search.from.saturating_add(MAX_EXAMINED);
             let slice = self.table.from(search.from);
             for (slot, record) in slice.take_while(|(slot, _)| *slot < until) {
-                if self.passes(slot, record, &wanted, &held) {
+                if self.passes(slot, record, &resolved, &held) {
                     search.add((self.key(slot, record, search.order), slot));
                 }
             }
@@ -146,7 +146,7 @@ impl Devices {
     }
 
     /// Resolves a filter; `None` if no device can pass.
-    pub(super) fn wanted<'f>(&self, filter: &'f Filter) -> Option<Wanted<'f>> {
+    pub(super) fn resolve<'f>(&self, filter: &'f Filter) -> Option<ResolvedFilter<'f>> {
         let project = match filter.project.as_deref() {
             // A project that no device has asked for has no devices.
             Some(name) => Some(self.releases.project_id(name)?),
@@ -158,7 +158,7 @@ impl Devices {
             });
             of_release.map(|(id, _)| id).collect()
         });
-        Some(Wanted {
+        Some(ResolvedFilter {
             filter,
             project,
             version: filter.version.as_deref().map(ShortVersion::of),
@@ -172,18 +172,18 @@ impl Devices {
         &self,
         slot: u32,
         record: &DeviceRecord,
-        wanted: &Wanted<'_>,
+        resolved: &ResolvedFilter<'_>,
         held: impl Fn(DeviceId) -> bool,
     ) -> bool {
-        let filter = wanted.filter;
-        wanted
+        let filter = resolved.filter;
+        resolved
             .project
             .is_none_or(|project| record.project == project)
-            && wanted
+            && resolved
                 .version
                 .is_none_or(|version| record.version == version)
-            && is_in_state(record, wanted)
-            && self.is_called(slot, record, wanted)
+            && is_in_state(record, resolved)
+            && self.matches_text(slot, record, resolved)
             && filter.platform.as_ref().is_none_or(|platform| {
                 self.profiles
                     .platform(record.profile)
@@ -193,8 +193,13 @@ impl Devices {
     }
 
     /// Whether the device's id or name matches the filter.
-    fn is_called(&self, slot: u32, record: &DeviceRecord, wanted: &Wanted<'_>) -> bool {
-        let filter = wanted.filter;
+    fn matches_text(
+        &self,
+        slot: u32,
+        record: &DeviceRecord,
+        resolved: &ResolvedFilter<'_>,
+    ) -> bool {
+        let filter = resolved.filter;
         let (prefix, search) = (filter.prefix.as_bytes(), filter.search.as_bytes());
         if prefix.is_empty() && search.is_empty() {
             return true;
@@ -216,13 +221,13 @@ impl Devices {
         let is_named = || {
             let names = filter.names.as_deref();
             let name = names.and_then(|names| names.device_name(record.device));
-            name.is_some_and(|name| name.to_lowercase().contains(&wanted.search))
+            name.is_some_and(|name| name.to_lowercase().contains(&resolved.search))
         };
         begins && (search.is_empty() || has_part() || is_named())
     }
 
-    fn key(&self, slot: u32, record: &DeviceRecord, order: DeviceOrder) -> [u8; KEY] {
-        let mut key = [0; KEY];
+    fn key(&self, slot: u32, record: &DeviceRecord, order: DeviceOrder) -> [u8; KEY_SIZE] {
+        let mut key = [0; KEY_SIZE];
         let Some((column, is_descending)) = order else {
             return key;
         };
@@ -240,7 +245,7 @@ impl Devices {
                 copy(&mut key, self.profiles.platform(record.profile).as_bytes())
             }
             DeviceColumn::State => {
-                let state = record.journey.map(|journey| journey.state as u8);
+                let state = record.progress.map(|progress| progress.state as u8);
                 copy(&mut key, &[state.unwrap_or(u8::MAX)]);
             }
             DeviceColumn::FirstSeen => copy(&mut key, &record.first.0.to_be_bytes()),
@@ -255,18 +260,18 @@ impl Devices {
 
 /// Whether the device's state is the wanted one. A device that was confirmed with a release and is now on its way to
 /// another one also counts as confirmed with the first one.
-fn is_in_state(record: &DeviceRecord, wanted: &Wanted<'_>) -> bool {
-    let state = wanted.filter.state;
-    let is_wanted = |found: State| state.is_none_or(|wanted| wanted == found);
-    let Some(targets) = &wanted.targets else {
+fn is_in_state(record: &DeviceRecord, resolved: &ResolvedFilter<'_>) -> bool {
+    let state = resolved.filter.state;
+    let is_wanted = |found: State| state.is_none_or(|state| state == found);
+    let Some(targets) = &resolved.targets else {
         return state.is_none()
             || record
-                .journey
-                .is_some_and(|journey| is_wanted(journey.state));
+                .progress
+                .is_some_and(|progress| is_wanted(progress.state));
     };
     let is_on = record
-        .journey
-        .is_some_and(|journey| targets.contains(&journey.target) && is_wanted(journey.state));
+        .progress
+        .is_some_and(|progress| targets.contains(&progress.target) && is_wanted(progress.state));
     let was_confirmed = || record.confirmed.iter().any(|id| targets.contains(id));
     is_on || is_wanted(State::Confirmed) && was_confirmed()
 }
@@ -278,7 +283,7 @@ fn copy(key: &mut [u8], bytes: &[u8]) {
 }
 
 /// Writes a key that sorts numeric versions by their numbers, before all other versions.
-fn version_key(key: &mut [u8; KEY], text: &str) {
+fn version_key(key: &mut [u8; KEY_SIZE], text: &str) {
     let [kind, rest @ ..] = key;
     match Version::parse(text) {
         Some(version) => {

@@ -7,7 +7,7 @@ use crate::decision::Check;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::{Stamp, Wall};
-use crate::fleet::journey::{Journey, State, TargetId, capped};
+use crate::fleet::progress::{Progress, State, TargetId, capped};
 use crate::fleet::shared::{
     DeviceKey, Exchanged, OutcomeKind, Outcomes, OwnOutcome, Shared, SharedContent, SharedOutcome,
 };
@@ -29,10 +29,10 @@ impl PeerOutcome<'_> {
 
 impl Devices {
     /// Starts to share outcomes, including those that are already known.
-    pub fn share(&mut self, secret: &[u8; 32], wall: Wall) {
+    pub fn start_sharing(&mut self, secret: &[u8; 32], wall: Wall) {
         let mut shared = Shared::new(secret, wall);
         let known = self.table.from(0);
-        let known = known.filter(|(_, record)| record.journey.and_then(OutcomeKind::of).is_some());
+        let known = known.filter(|(_, record)| record.progress.and_then(OutcomeKind::of).is_some());
         shared.changed = known.map(|(_, record)| record.device).collect();
         self.shared = Some(Box::new(shared));
     }
@@ -43,12 +43,12 @@ impl Devices {
     }
 
     /// Marks the outcome of a device as changed, if this new update progress changes it.
-    pub(super) fn share_change(&mut self, slot: u32, after: Option<Journey>) {
+    pub(super) fn share_change(&mut self, slot: u32, after: Option<Progress>) {
         if let (Some(shared), Some(record)) = (&mut self.shared, self.table.get(slot)) {
-            let outcome = |journey: Option<Journey>| {
-                journey.and_then(|journey| Some((journey.target, OutcomeKind::of(journey)?)))
+            let outcome = |progress: Option<Progress>| {
+                progress.and_then(|progress| Some((progress.target, OutcomeKind::of(progress)?)))
             };
-            if outcome(record.journey) != outcome(after) {
+            if outcome(record.progress) != outcome(after) {
                 shared.changed.insert(record.device);
             }
         }
@@ -70,20 +70,20 @@ impl Devices {
         for device in changed {
             let key = shared.device(device);
             let record = self.table.device(device);
-            let journey = record.and_then(|record| record.journey);
-            let kind = journey.and_then(OutcomeKind::of);
-            let (Some(record), Some(journey), Some(kind)) = (record, journey, kind) else {
+            let progress = record.and_then(|record| record.progress);
+            let kind = progress.and_then(OutcomeKind::of);
+            let (Some(record), Some(progress), Some(kind)) = (record, progress, kind) else {
                 shared.own.remove(&key);
                 continue;
             };
             let known = shared.own.get(&key);
-            let known = known.filter(|own| own.target == journey.target);
+            let known = known.filter(|own| own.target == progress.target);
             let is_new = known.is_none_or(|own| own.outcome.kind != kind);
             let time = match known {
                 Some(own) if !is_new => own.outcome.time,
-                _ => shared.time_after(key, journey.since),
+                _ => shared.time_after(key, progress.since),
             };
-            let target = self.releases.get(journey.target);
+            let target = self.releases.get(progress.target);
             let release =
                 target.and_then(|target| self.releases.release(target.project, &target.version));
             let first = release.map_or(wall.stamp, |release| release.first);
@@ -94,9 +94,9 @@ impl Devices {
                 established: shared.is_established(key)
                     || record.counts_for(first)
                     || listed(device),
-                from: journey.from,
+                from: progress.from,
             };
-            let target = journey.target;
+            let target = progress.target;
             shared.own.insert(key, OwnOutcome { target, outcome });
         }
         shared.prune();
@@ -119,7 +119,7 @@ impl Devices {
     }
 
     /// Applies the result of an exchange. Returns whether the outcomes of the peers have changed.
-    pub fn exchanged(&mut self, exchanged: Exchanged) -> bool {
+    pub fn apply_exchange(&mut self, exchanged: Exchanged) -> bool {
         let Some(shared) = &mut self.shared else {
             return false;
         };
@@ -136,20 +136,20 @@ impl Devices {
     }
 
     /// The newest outcome of a device, if a peer has seen that outcome.
-    pub(super) fn elsewhere(&self, record: &DeviceRecord) -> Option<PeerOutcome<'_>> {
-        self.at_peers(record.device)
+    pub(super) fn newer_peer_outcome(&self, record: &DeviceRecord) -> Option<PeerOutcome<'_>> {
+        self.peer_outcome(record.device)
             .filter(|peer| self.is_newer(record, peer))
     }
 
     /// Whether a peer's outcome of a device is newer than the one that this server knows.
     pub(super) fn is_newer(&self, record: &DeviceRecord, peer: &PeerOutcome<'_>) -> bool {
-        let since = record.journey.map(|journey| journey.since);
+        let since = record.progress.map(|progress| progress.since);
         let shared = self.shared.as_ref();
         shared.is_some_and(|shared| shared.is_newer(peer.device, peer.outcome, since))
     }
 
     /// The newest outcome of a device that a peer has seen. The one that this server knows may be newer.
-    pub(super) fn at_peers(&self, device: DeviceId) -> Option<PeerOutcome<'_>> {
+    pub(super) fn peer_outcome(&self, device: DeviceId) -> Option<PeerOutcome<'_>> {
         let shared = self.shared.as_ref().filter(|shared| shared.has_peers())?;
         let device = shared.device(device);
         let (place, outcome) = *shared.peers.devices.get(&device)?;
@@ -162,7 +162,7 @@ impl Devices {
     }
 
     /// Whether this server or a peer has already seen that a device counts in the fuse.
-    pub(super) fn counts_elsewhere(&self, device: DeviceId) -> bool {
+    pub(super) fn is_established_at_peers(&self, device: DeviceId) -> bool {
         let shared = self.shared.as_ref().filter(|shared| shared.has_peers());
         shared.is_some_and(|shared| shared.is_established(shared.device(device)))
     }
@@ -175,7 +175,7 @@ impl Devices {
 
     /// The outcomes of a release that peers have seen, and for which this server knows no newer ones. Reverts from
     /// before a person resumed the release do not count.
-    pub(super) fn peers_of<'a>(
+    pub(super) fn peer_outcomes<'a>(
         &'a self,
         (project, version): (&'a str, &'a str),
         resumed: Option<Stamp>,
@@ -205,12 +205,12 @@ impl Devices {
 
     /// Takes the outcome of a peer as the update progress of a device that sends a check, if the peer has delivered to
     /// the device since.
-    pub(super) fn adopt(&mut self, slot: u32, check: &Check<'_>, now: Stamp) -> Option<()> {
+    pub(super) fn adopt_outcome(&mut self, slot: u32, check: &Check<'_>, now: Stamp) -> Option<()> {
         let record = self.table.get(slot)?;
-        let peer = self.elsewhere(record)?;
+        let peer = self.newer_peer_outcome(record)?;
         let (content, outcome) = (peer.content, peer.outcome);
         let shared = self.shared.as_ref()?;
-        let (project, before) = (record.project, record.journey);
+        let (project, before) = (record.project, record.progress);
         let release = self.releases.release(project, &content.version);
         let resumed = release
             .filter(|_| *content.project == *check.project())?
@@ -223,16 +223,16 @@ impl Devices {
         let age = u32::try_from(age).unwrap_or_default();
         let (version, id, size) = (content.version.clone(), content.content, content.size);
         let target = self.releases.intern(project, &version, id, size, now)?;
-        let journey = Journey {
+        let progress = Progress {
             state: outcome.kind.state(),
             reached: capped(size),
             outcome: outcome.kind.outcome(),
             by_proxy: outcome.kind == OutcomeKind::Sent,
-            ..Journey::offered(target, outcome.from, now.minus(age))
+            ..Progress::offered(target, outcome.from, now.minus(age))
         };
-        if before != Some(journey) {
-            self.set_journey(slot, Some(journey));
-            self.tell_established(slot);
+        if before != Some(progress) {
+            self.set_progress(slot, Some(progress));
+            self.queue_established(slot);
         }
         Some(())
     }

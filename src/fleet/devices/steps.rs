@@ -13,19 +13,19 @@ use super::record::{DeviceRecord, LastRefusal};
 use crate::decision::{RefusedCheck, Verdict};
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
-use crate::fleet::journey::{Journey, State};
+use crate::fleet::progress::{Progress, State};
 use crate::fleet::short_version::ShortVersion;
 
 /// Largest number of steps, of 48 bytes each: 3 MB. The memory is allocated as it is filled.
-const MOST: usize = 65_536;
+const MAX_STEPS: usize = 65_536;
 
 /// Largest number of steps that are shown for one device.
 const SHOWN: usize = 20;
 
 /// Largest number of reasons of refusals, each a rule with the version of a release. Further ones count as [`OTHER`].
-const REASONS: usize = 1024;
+const MAX_REASONS: usize = 1024;
 
-/// Text that replaces the reasons beyond [`REASONS`].
+/// Text that replaces the reasons beyond [`MAX_REASONS`].
 const OTHER: &str = "another reason";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ pub struct StepsView {
 
 impl StepRing {
     fn is_full(&self) -> bool {
-        self.steps.len() >= MOST
+        self.steps.len() >= MAX_STEPS
     }
 
     fn push(&mut self, step: DeviceStep) {
@@ -99,7 +99,7 @@ impl StepRing {
         let at = known.rev().position(|text| is_text(text, refused));
         let number = match at {
             Some(from_end) => self.reasons.len() - from_end,
-            None if self.reasons.len() >= REASONS => REASONS + 1,
+            None if self.reasons.len() >= MAX_REASONS => MAX_REASONS + 1,
             None => {
                 self.reasons.push(refused.to_string().into());
                 self.reasons.len()
@@ -111,7 +111,7 @@ impl StepRing {
     fn reason(&self, number: u16) -> Option<&str> {
         let at = usize::from(number).checked_sub(1)?;
         let text = self.reasons.get(at).map(|text| &**text);
-        text.or((at == REASONS).then_some(OTHER))
+        text.or((at == MAX_REASONS).then_some(OTHER))
     }
 }
 
@@ -138,19 +138,20 @@ impl Devices {
     }
 
     /// Records a change of state of a device's update.
-    pub(super) fn note_journey(
+    pub(super) fn note_progress(
         &mut self,
         slot: u32,
-        before: Option<Journey>,
-        after: Option<Journey>,
+        before: Option<Progress>,
+        after: Option<Progress>,
     ) {
-        let place = |journey: Option<Journey>| journey.map(|j| (j.target, j.state));
+        let place = |progress: Option<Progress>| progress.map(|j| (j.target, j.state));
         if place(before) != place(after)
-            && let Some(journey) = after
-            && let Some(target) = self.releases.get(journey.target)
+            && let Some(progress) = after
+            && let Some(target) = self.releases.get(progress.target)
         {
             let version = ShortVersion::of(&target.version);
-            self.add_step(slot, StepKind::State(journey.state), version, journey.since);
+            let kind = StepKind::State(progress.state);
+            self.add_step(slot, kind, version, progress.since);
         }
     }
 
@@ -222,11 +223,11 @@ impl Devices {
     /// Returns the steps that follow from the record itself, including those of earlier runs, except those that are
     /// shown already.
     fn remembered_steps(&self, record: &DeviceRecord, shown: &[StepView]) -> Vec<StepView> {
-        let journey = record.journey.and_then(|journey| {
-            let target = self.releases.get(journey.target)?;
+        let progress = record.progress.and_then(|progress| {
+            let target = self.releases.get(progress.target)?;
             Some(StepView {
-                at: journey.since,
-                word: journey.state.word(),
+                at: progress.since,
+                word: progress.state.word(),
                 version: (*target.version).into(),
                 reason: None,
             })
@@ -241,8 +242,8 @@ impl Devices {
             version: "".into(),
             reason: None,
         };
-        let journey = journey.filter(is_new);
-        journey.into_iter().chain([seen]).collect()
+        let progress = progress.filter(is_new);
+        progress.into_iter().chain([seen]).collect()
     }
 
     fn step_view(&self, step: &DeviceStep) -> StepView {
@@ -269,7 +270,7 @@ mod tests {
     fn steps_and_reasons_are_bounded() {
         assert_eq!(size_of::<DeviceStep>(), 48);
         let mut ring = StepRing::default();
-        for n in 0..=MOST {
+        for n in 0..=MAX_STEPS {
             ring.push(DeviceStep {
                 device: DeviceId::Imei(n as u64),
                 at: Stamp(n as u32),
@@ -277,7 +278,7 @@ mod tests {
                 version: ShortVersion::default(),
             });
         }
-        assert_eq!(ring.steps.len(), MOST);
+        assert_eq!(ring.steps.len(), MAX_STEPS);
         assert_eq!(ring.steps.front().unwrap().at, Stamp(1));
         let mut number = |rule: &str| {
             let refused = RefusedCheck {
@@ -289,12 +290,12 @@ mod tests {
             (number, ring.reason(number).unwrap().to_owned())
         };
         let first = number("nothing newer");
-        for n in 1..REASONS {
+        for n in 1..MAX_REASONS {
             let rule = format!("paused {n}");
             assert_eq!(number(&rule), (n as u16 + 1, rule));
         }
         for rule in ["one more", "and another"] {
-            assert_eq!(number(rule), (REASONS as u16 + 1, OTHER.to_owned()));
+            assert_eq!(number(rule), (MAX_REASONS as u16 + 1, OTHER.to_owned()));
         }
         assert_eq!(number("paused 7").0, 8);
         assert_eq!(number("nothing newer"), first);

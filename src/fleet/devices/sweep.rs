@@ -3,11 +3,11 @@
 use super::Devices;
 use crate::fleet::clock::Stamp;
 use crate::fleet::entry::{JournalEntry, Priority};
-use crate::fleet::journey::TargetId;
 use crate::fleet::notices::{Notice, NoticeKind};
+use crate::fleet::progress::TargetId;
 
 /// Number of slots that one call of [`Devices::sweep_silent`] examines.
-const AT_ONCE: u32 = 2000;
+const SLICE: u32 = 2000;
 
 /// Progress of a sweep over the table.
 #[derive(Debug, Default)]
@@ -44,27 +44,27 @@ impl Devices {
             self.sweep = Sweep::default();
         }
         let from = self.sweep.next;
-        let until = end.min(from + AT_ONCE);
+        let until = end.min(from + SLICE);
         self.sweep.next = until;
         for slot in from..until {
             let Some(&record) = self.table.get(slot) else {
                 continue;
             };
-            let Some(journey) = record.journey else {
+            let Some(progress) = record.progress else {
                 continue;
             };
-            let reboot_within = self.releases.reboot_within(journey.target);
-            let Some(patience) = journey.patience(record.interval, reboot_within) else {
+            let reboot_within = self.releases.reboot_within(progress.target);
+            let Some(patience) = progress.patience(record.interval, reboot_within) else {
                 continue;
             };
-            let last = record.last.max(journey.since).max(self.began);
-            let after = journey.waited(now.since(last), record.interval, reboot_within, now);
-            if after != journey && self.elsewhere(&record).is_some() {
+            let last = record.last.max(progress.since).max(self.began);
+            let after = progress.waited(now.since(last), record.interval, reboot_within, now);
+            if after != progress && self.newer_peer_outcome(&record).is_some() {
                 // The device came back to another server.
-                self.step(slot, Some(journey), None);
-            } else if after != journey {
-                self.step(slot, Some(journey), Some(after));
-                self.fell_silent(journey.target, now);
+                self.step(slot, Some(progress), None);
+            } else if after != progress {
+                self.step(slot, Some(progress), Some(after));
+                self.notice_silent(progress.target, now);
             } else {
                 let silent = last.plus(patience).plus(1);
                 let soonest = self.sweep.soonest.unwrap_or(silent);
@@ -77,13 +77,13 @@ impl Devices {
     }
 
     /// Raises the notice about a release with too many silent devices.
-    fn fell_silent(&mut self, target: TargetId, now: Stamp) {
+    fn notice_silent(&mut self, target: TargetId, now: Stamp) {
         if let Some((entry, reason)) = self.releases.too_many_silent(target, now) {
             let (project, version) = (&entry.project, &entry.version);
             let kind = NoticeKind::TooManySilent;
             self.notices
                 .push(Notice::new(kind, project, version, &reason));
-            self.out
+            self.queue
                 .push((JournalEntry::Release(entry), Priority::Major));
         }
     }

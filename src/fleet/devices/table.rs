@@ -53,11 +53,11 @@ impl DeviceTable {
     /// The slot of a device.
     pub fn find(&self, device: DeviceId) -> Option<u32> {
         let hash = self.keys.hash_one(device);
-        let is_it = |slot: &u32| {
+        let is_device = |slot: &u32| {
             self.get(*slot)
                 .is_some_and(|record| record.device == device)
         };
-        self.index.find(hash, is_it).copied()
+        self.index.find(hash, is_device).copied()
     }
 
     /// The record of a device.
@@ -259,7 +259,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn its_lists_are_in_the_order_of_touch(
+        fn devices_are_listed_in_the_order_of_their_last_touch(
             steps in proptest::collection::vec((0u64..40, 0u8..4), 0..600)
         ) {
             let mut table = DeviceTable::default();

@@ -4,8 +4,8 @@ use super::Devices;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
-use crate::fleet::journey::{Journey, State};
 use crate::fleet::network::Network;
+use crate::fleet::progress::{Progress, State};
 use crate::fleet::report::Report;
 
 /// The part of a transfer that concerns the update progress of its device.
@@ -21,17 +21,17 @@ pub struct DeviceTransfer {
 
 impl Devices {
     /// The slot and the update progress of a transfer's device, if it was offered this content.
-    fn under_way(&self, piece: DeviceTransfer) -> Option<(u32, Journey)> {
-        let slot = self.table.find(piece.device)?;
-        let journey = self.table.get(slot)?.journey?;
-        let target = self.releases.get(journey.target)?;
-        (target.content == piece.content).then_some((slot, journey))
+    fn find_update(&self, transfer: DeviceTransfer) -> Option<(u32, Progress)> {
+        let slot = self.table.find(transfer.device)?;
+        let progress = self.table.get(slot)?.progress?;
+        let target = self.releases.get(progress.target)?;
+        (target.content == transfer.content).then_some((slot, progress))
     }
 
     /// Records that a transfer begins.
-    pub fn begun(&mut self, piece: DeviceTransfer) {
-        if let (0, Some((slot, journey))) = (piece.start, self.under_way(piece)) {
-            self.set_journey(slot, Some(journey.begun()));
+    pub fn begun(&mut self, transfer: DeviceTransfer) {
+        if let (0, Some((slot, progress))) = (transfer.start, self.find_update(transfer)) {
+            self.set_progress(slot, Some(progress.begun()));
         }
     }
 
@@ -47,46 +47,46 @@ impl Devices {
     }
 
     /// Records that the bytes before `high` of a transfer have arrived.
-    pub fn acknowledged(&mut self, piece: DeviceTransfer, high: u64, now: Stamp) {
-        if let Some((slot, journey)) = self.under_way(piece) {
-            let after = journey.acknowledged(piece.start, high, now);
-            self.step(slot, Some(journey), Some(after));
+    pub fn acknowledged(&mut self, transfer: DeviceTransfer, high: u64, now: Stamp) {
+        if let Some((slot, progress)) = self.find_update(transfer) {
+            let after = progress.acknowledged(transfer.start, high, now);
+            self.step(slot, Some(progress), Some(after));
         }
     }
 
     /// Records that a transfer reached the end of the file in good order. `by_proxy`: it was to a trusted proxy.
     pub fn delivered(
         &mut self,
-        piece: DeviceTransfer,
+        transfer: DeviceTransfer,
         (size, by_proxy): (u64, bool),
         network: Network,
         now: Stamp,
     ) {
-        let Some((slot, journey)) = self.under_way(piece) else {
+        let Some((slot, progress)) = self.find_update(transfer) else {
             return;
         };
-        let after = journey.delivered(size, by_proxy, now);
-        if after == journey {
+        let after = progress.delivered(size, by_proxy, now);
+        if after == progress {
             // The device came back with the new version before this was noted.
-            if journey.state == State::Confirmed && journey.has_all(size) {
-                self.answered(piece.device, now);
+            if progress.state == State::Confirmed && progress.has_all(size) {
+                self.answered(transfer.device, now);
             }
             return;
         }
         self.set_network(slot, network);
-        self.set_journey(slot, Some(after));
-        self.tell_established(slot);
-        self.answered(piece.device, now);
+        self.set_progress(slot, Some(after));
+        self.queue_established(slot);
+        self.answered(transfer.device, now);
     }
 
     /// Records the result report of a device about the content that it was last offered.
     pub fn reported(&mut self, device: DeviceId, content: ContentId, report: Report) {
-        let piece = DeviceTransfer {
+        let transfer = DeviceTransfer {
             device,
             content,
             start: 0,
         };
-        if let Some((slot, _)) = self.under_way(piece)
+        if let Some((slot, _)) = self.find_update(transfer)
             && let Some(record) = self.table.get_mut(slot)
         {
             record.report = Some(report);

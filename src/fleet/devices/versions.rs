@@ -6,7 +6,7 @@ use super::Devices;
 use crate::fleet::history::VersionKey;
 
 /// Largest number of versions that are counted. Devices can report any version.
-const VERSIONS: usize = 4096;
+const MAX_VERSIONS: usize = 4096;
 
 /// A walk over the devices, some at a time, that counts them by the version that they run.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ impl Devices {
             };
             if let Some(devices) = walk.running.get_mut(&key) {
                 *devices += 1;
-            } else if walk.running.len() < VERSIONS {
+            } else if walk.running.len() < MAX_VERSIONS {
                 walk.running.insert(key, 1);
             }
         }

@@ -17,7 +17,7 @@ use crate::fleet::short_version::ShortVersion;
 use crate::fleet::view::{DeviceView, Filter};
 
 /// Largest number of slots that are examined for one page: about 0.1 ms, so that devices never wait for it.
-pub(super) const LOOKED_AT: u32 = 512;
+pub(super) const MAX_EXAMINED: u32 = 512;
 
 /// A device of a project.
 #[cfg(feature = "operator")]
@@ -47,15 +47,15 @@ impl ProjectDevice<'_> {
 
     /// Whether the device has a whole file that it need not run yet. Only then is the file that it waits with known.
     pub fn may_wait(&self) -> bool {
-        let journey = self.record.journey;
-        journey.is_some_and(|journey| journey.state.has_all())
+        let progress = self.record.progress;
+        progress.is_some_and(|progress| progress.state.has_all())
     }
 
-    /// Calls `give` with the check that the device sends, as far as it is known.
-    pub fn check<T>(&self, give: impl FnOnce(Check<'_>) -> T) -> T {
+    /// Calls `visit` with the check that the device sends, as far as it is known.
+    pub fn check<T>(&self, visit: impl FnOnce(Check<'_>) -> T) -> T {
         let text = self.devices.table.text(self.slot, self.record);
         let profile = self.devices.profiles.get(self.record.profile);
-        give(known_check(
+        visit(known_check(
             self.record.device,
             &text,
             self.record.version.as_str(),
@@ -128,7 +128,7 @@ impl Devices {
     }
 
     /// Returns at most `most` devices that pass the filter, starting at the slot `from`, and the slot of the next page,
-    /// or `None` after the last page. A page may be short, because at most [`LOOKED_AT`] slots are examined. `held`
+    /// or `None` after the last page. A page may be short, because at most [`MAX_EXAMINED`] slots are examined. `held`
     /// returns whether the loop guard holds a device.
     pub fn page(
         &self,
@@ -139,15 +139,15 @@ impl Devices {
         held: impl Fn(DeviceId) -> bool,
     ) -> (Vec<DeviceView>, Option<u32>) {
         let mut page = Vec::new();
-        let Some(wanted) = self.wanted(filter) else {
+        let Some(resolved) = self.resolve(filter) else {
             return (page, None);
         };
-        let until = from.saturating_add(LOOKED_AT);
+        let until = from.saturating_add(MAX_EXAMINED);
         for (slot, record) in self.table.from(from) {
             if slot >= until {
                 return (page, Some(slot));
             }
-            if !self.passes(slot, record, &wanted, &held) {
+            if !self.passes(slot, record, &resolved, &held) {
                 continue;
             }
             if page.len() >= most {

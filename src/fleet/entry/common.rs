@@ -10,7 +10,7 @@ use super::DeviceEntry;
 
 /// Smallest number of common lines that a reader keeps. A writer repeats a common line before more than this number of
 /// others follow it.
-const COMMONS: usize = 4096;
+const MIN_KEPT: usize = 4096;
 
 /// The common lines of a journal that is read.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ pub struct Commons {
 impl Commons {
     /// Adds the line with this checksum.
     pub fn define(&mut self, check: u64, common: DeviceEntry) {
-        if self.last.len() >= COMMONS {
+        if self.last.len() >= MIN_KEPT {
             self.before = std::mem::take(&mut self.last);
         }
         self.last.insert(check, common);
@@ -56,7 +56,7 @@ impl WrittenCommons {
         if self.checks.values().any(|other| *other == check) {
             return None;
         }
-        if self.checks.len() >= COMMONS {
+        if self.checks.len() >= MIN_KEPT {
             self.checks.clear();
         }
         self.checks.insert(common, check);

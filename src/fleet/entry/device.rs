@@ -8,9 +8,9 @@ use crate::decision::Check;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
-use crate::fleet::journey::{Outcome, State};
 use crate::fleet::network::Network;
 use crate::fleet::profiles::Profile;
+use crate::fleet::progress::{Outcome, State};
 
 /// One device, as the journal keeps it and people see it. Copies share the texts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,15 +33,15 @@ pub struct DeviceEntry {
     pub network: Option<Network>,
     /// Statements of the device besides its id and version; `None`: unknown.
     pub profile: Option<Rc<Profile<'static>>>,
-    /// Releases (project and version) that the device was confirmed with before that of `journey`, earliest first.
+    /// Releases (project and version) that the device was confirmed with before that of `progress`, earliest first.
     pub confirmed: Vec<(Rc<str>, Rc<str>)>,
     /// Progress towards the release that was last offered; `None`: nothing was offered yet.
-    pub journey: Option<JourneyEntry>,
+    pub progress: Option<ProgressEntry>,
 }
 
 /// Progress of a device towards one release.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct JourneyEntry {
+pub struct ProgressEntry {
     /// The release's project.
     pub project: Rc<str>,
     /// The release's version, as its folder writes it.
@@ -86,7 +86,7 @@ impl DeviceEntry {
             network: None,
             profile: None,
             confirmed: Vec::new(),
-            journey: None,
+            progress: None,
         }
     }
 
@@ -115,14 +115,14 @@ impl DeviceEntry {
             network: None,
             profile: self.profile.clone(),
             confirmed: self.confirmed.clone(),
-            journey: self.journey.as_ref().map(JourneyEntry::common),
+            progress: self.progress.as_ref().map(ProgressEntry::common),
         }
     }
 
     /// Writes all fields except those that [`DeviceEntry::common`] returns.
-    pub fn write_own(&self, line: &mut LineWriter<'_>) {
+    pub fn write_individual(&self, line: &mut LineWriter<'_>) {
         write_id(line, "device", self.device);
-        if self.text != usual_text(self.device) {
+        if self.text != default_text(self.device) {
             line.text("text", &self.text);
         }
         line.time("first", self.first);
@@ -131,11 +131,11 @@ impl DeviceEntry {
         if let Some(network) = self.network {
             line.word("network", network);
         }
-        if let Some(journey) = &self.journey {
-            line.time("since", journey.since);
-            line.count("weak", journey.weak);
-            if journey.reached != journey.size {
-                line.count("reached", journey.reached);
+        if let Some(progress) = &self.progress {
+            line.time("since", progress.since);
+            line.count("weak", progress.weak);
+            if progress.reached != progress.size {
+                line.count("reached", progress.reached);
             }
         }
     }
@@ -150,20 +150,21 @@ impl DeviceEntry {
         if !self.confirmed.is_empty() {
             line.text("confirmed", &self.confirmed_text());
         }
-        if let Some(journey) = &self.journey {
-            journey.write_common(line, &self.project);
+        if let Some(progress) = &self.progress {
+            progress.write_common(line, &self.project);
         }
     }
 
     pub(super) fn read(fields: &Fields<'_>) -> Option<DeviceEntry> {
         let common = DeviceEntry::read_common(fields, "project")?;
-        OwnFields::read(fields)?.with(common)
+        IndividualFields::read(fields)?.with(common)
     }
+
     /// Reads the fields that [`DeviceEntry::write_common`] wrote.
     pub fn read_common(fields: &Fields<'_>, key: &str) -> Option<DeviceEntry> {
         let project: Rc<str> = fields.text(key)?.into();
-        let journey = match fields.has("to") {
-            true => Some(JourneyEntry::read_common(fields, &project)?),
+        let progress = match fields.has("to") {
+            true => Some(ProgressEntry::read_common(fields, &project)?),
             false => None,
         };
         let confirmed = fields.text("confirmed").unwrap_or_default();
@@ -171,7 +172,7 @@ impl DeviceEntry {
             version: fields.text("version")?.into(),
             profile: read_profile(fields).map(Rc::new),
             confirmed: read_confirmed(confirmed, &project),
-            journey,
+            progress,
             ..DeviceEntry::new(DeviceId::Other(0), "", project, "", Stamp::default())
         })
     }
@@ -192,7 +193,7 @@ impl DeviceEntry {
 
 /// The fields of a device that others do not share; [`DeviceEntry::common`] returns the rest.
 #[derive(Debug)]
-pub struct OwnFields {
+pub struct IndividualFields {
     device: DeviceId,
     /// The id as the device writes it; `None`: the usual form.
     text: Option<Box<str>>,
@@ -207,10 +208,10 @@ pub struct OwnFields {
     reached: Option<u64>,
 }
 
-impl OwnFields {
-    /// Reads the fields that [`DeviceEntry::write_own`] wrote.
-    pub fn read(fields: &Fields<'_>) -> Option<OwnFields> {
-        Some(OwnFields {
+impl IndividualFields {
+    /// Reads the fields that [`DeviceEntry::write_individual`] wrote.
+    pub fn read(fields: &Fields<'_>) -> Option<IndividualFields> {
+        Some(IndividualFields {
             device: parse_id(fields.text("device")?)?,
             text: fields.text("text").map(Box::from),
             first: fields.time("first")?,
@@ -231,23 +232,23 @@ impl OwnFields {
 
     /// Returns the entry of a device with these common fields; `None` if a field is missing.
     pub fn with(self, common: DeviceEntry) -> Option<DeviceEntry> {
-        let journey = match common.journey {
-            Some(journey) => Some(JourneyEntry {
+        let progress = match common.progress {
+            Some(progress) => Some(ProgressEntry {
                 since: self.since?,
                 weak: self.weak,
-                reached: self.reached.unwrap_or(journey.reached),
-                ..journey
+                reached: self.reached.unwrap_or(progress.reached),
+                ..progress
             }),
             None => None,
         };
         Some(DeviceEntry {
             device: self.device,
-            text: self.text.unwrap_or_else(|| usual_text(self.device)),
+            text: self.text.unwrap_or_else(|| default_text(self.device)),
             first: self.first,
             last: self.last,
             interval: self.interval,
             network: self.network,
-            journey,
+            progress,
             ..common
         })
     }
@@ -284,7 +285,7 @@ fn read_confirmed(text: &str, project: &Rc<str>) -> Vec<(Rc<str>, Rc<str>)> {
         .collect()
 }
 
-impl JourneyEntry {
+impl ProgressEntry {
     /// Creates the progress of a device that was offered the release. `from` is the version that the device runs.
     pub fn new(
         project: &str,
@@ -293,8 +294,8 @@ impl JourneyEntry {
         size: u64,
         from: &str,
         since: Stamp,
-    ) -> JourneyEntry {
-        JourneyEntry {
+    ) -> ProgressEntry {
+        ProgressEntry {
             project: project.into(),
             version: version.into(),
             content,
@@ -310,9 +311,9 @@ impl JourneyEntry {
     }
 
     /// See [`DeviceEntry::common`]. `reached` is common only if the device has the whole file, which is the usual case.
-    fn common(&self) -> JourneyEntry {
+    fn common(&self) -> ProgressEntry {
         let has_all = self.reached == self.size;
-        JourneyEntry {
+        ProgressEntry {
             since: Stamp::default(),
             weak: 0,
             reached: if has_all { self.size } else { 0 },
@@ -332,16 +333,16 @@ impl JourneyEntry {
         if self.reached == self.size {
             line.count("reached", self.reached);
         }
-        if self.outcome != usual_outcome(self.state) {
+        if self.outcome != default_outcome(self.state) {
             line.word("outcome", self.outcome.map_or("none", Outcome::word));
         }
         line.flag("by_proxy", self.by_proxy);
         line.text("from", &self.from);
     }
 
-    fn read_common(fields: &Fields<'_>, project: &Rc<str>) -> Option<JourneyEntry> {
+    fn read_common(fields: &Fields<'_>, project: &Rc<str>) -> Option<ProgressEntry> {
         let state = State::of_word(fields.text("state")?)?;
-        Some(JourneyEntry {
+        Some(ProgressEntry {
             project: match fields.text("to_project") {
                 Some(other) => other.into(),
                 None => project.clone(),
@@ -352,7 +353,7 @@ impl JourneyEntry {
             state,
             outcome: match fields.text("outcome") {
                 Some(word) => Outcome::of_word(word),
-                None => usual_outcome(state),
+                None => default_outcome(state),
             },
             by_proxy: fields.flag("by_proxy"),
             reached: fields.count("reached")?,
@@ -364,7 +365,7 @@ impl JourneyEntry {
 }
 
 /// Returns the outcome that follows from a state and is therefore not written.
-fn usual_outcome(state: State) -> Option<Outcome> {
+fn default_outcome(state: State) -> Option<Outcome> {
     match state {
         State::Confirmed => Some(Outcome::Confirmed),
         State::Reverted => Some(Outcome::Reverted),
@@ -396,8 +397,8 @@ fn write_profile(line: &mut LineWriter<'_>, profile: &Profile<'_>) {
 fn read_profile(fields: &Fields<'_>) -> Option<Profile<'static>> {
     let text = |key| fields.text(key).map(|text| Cow::Owned(text.to_owned()));
     let (firmware_name, path_project) = (text("name"), text("path"));
-    let is_there = firmware_name.is_some() || path_project.is_some();
-    is_there.then(|| Profile {
+    let has_profile = firmware_name.is_some() || path_project.is_some();
+    has_profile.then(|| Profile {
         firmware_name,
         path_project,
         core_version: fields.number("core"),
@@ -427,7 +428,7 @@ pub(super) fn parse_id(text: &str) -> Option<DeviceId> {
 }
 
 /// Returns the text that follows from an id and is therefore not written.
-fn usual_text(device: DeviceId) -> Box<str> {
+fn default_text(device: DeviceId) -> Box<str> {
     match device {
         DeviceId::Imei(number) => match itoa::Buffer::new().format(number) {
             whole if whole.len() == 15 => whole.into(),

@@ -10,10 +10,10 @@ use crate::firmware::ContentId;
 use crate::fleet::clock::{Stamp, Wall};
 
 /// Longest time that a device can be held, whatever a line states, in seconds.
-const LONGEST_HOLD: i64 = 30 * 86_400;
+const MAX_HOLD: i64 = 30 * 86_400;
 
 /// Number of fields of a typical line.
-const USUAL: usize = 16;
+const TYPICAL_FIELDS: usize = 16;
 
 /// Writes the fields of one line. Writing to a `String` does not fail.
 pub struct LineWriter<'b> {
@@ -130,7 +130,7 @@ impl LineTime {
         match unix.saturating_sub(self.unix) {
             ..=0 => self.past(unix),
             ahead => {
-                let ahead = u32::try_from(ahead.min(LONGEST_HOLD)).unwrap_or(0);
+                let ahead = u32::try_from(ahead.min(MAX_HOLD)).unwrap_or(0);
                 self.stamp.plus(ahead)
             }
         }
@@ -219,7 +219,7 @@ impl<'l> Visitor<'l> for FieldsVisitor {
     }
 
     fn visit_map<A: MapAccess<'l>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
-        let mut all = Vec::with_capacity(USUAL);
+        let mut all = Vec::with_capacity(TYPICAL_FIELDS);
         while let Some(field) = fields.next_entry()? {
             all.push(field);
         }
@@ -238,9 +238,9 @@ impl<'l> Fields<'l> {
 
     /// Returns the last field with this key.
     fn get(&self, key: &str) -> Option<&Field<'l>> {
-        let is_it = |field: &Field<'_>| matches!(field, Field::Text(text) if text == key);
+        let has_key = |field: &Field<'_>| matches!(field, Field::Text(text) if text == key);
         let fields = self.fields.iter().rev();
-        let mut found = fields.filter(|(field, _)| is_it(field));
+        let mut found = fields.filter(|(field, _)| has_key(field));
         found.next().map(|(_, value)| value)
     }
 
@@ -340,7 +340,7 @@ mod tests {
     };
 
     #[test]
-    fn an_object_is_read_and_what_is_not_known_is_stepped_over() {
+    fn an_object_is_read_and_values_of_other_types_are_skipped() {
         let line = r#"{"a":"x","b":-7,"c":true,"d":[1,{"e":"}]\",","f":2}],"g":1.5,"h":null,"i":"\n\"水"}"#;
         let fields = Fields::read(line, TIME).unwrap();
         assert_eq!(fields.text("a"), Some("x"));
@@ -353,7 +353,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_text_comes_back(text in "\\PC*|[\\x00-\\x7f]*") {
+        fn every_text_is_read_as_it_was_written(text in "\\PC*|[\\x00-\\x7f]*") {
             let mut out = String::new();
             LineWriter::new(&mut out, Wall::default()).text("k", &text);
             prop_assert_eq!(out.matches("{\"").count(), 1);

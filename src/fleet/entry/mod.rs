@@ -14,20 +14,20 @@ mod stage;
 use self::device::{parse_id, write_id};
 use self::fields::{Fields, LineWriter};
 use super::clock::Stamp;
-use super::journey::State;
 use super::network::CoarseNetwork;
+use super::progress::State;
 use super::requester::{IdentityHash, PinKey};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 
 pub use self::common::{Commons, WrittenCommons};
-pub use self::device::{DeviceEntry, JourneyEntry, OwnFields, known_check};
+pub use self::device::{DeviceEntry, IndividualFields, ProgressEntry, known_check};
 pub use self::loop_guard::{GuardEntry, Round};
 pub use self::sample::{SampleChange, SampleEntry};
 pub use self::stage::StageEntry;
 
 /// Class of the pins of builds before 0.1.0, which stated none: the class of established devices.
-pub const OLD_PIN_CLASS: u8 = 2;
+pub const OLD_PIN_WORTH: u8 = 2;
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,10 +69,10 @@ pub enum Priority {
 /// One pin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PinEntry {
-    /// Key of the pin, with `said` and `content`.
+    /// Key of the pin, with `statement` and `content`.
     pub owner: PinKey,
     /// Hash of everything that the device states about itself; 0 without an id.
-    pub said: u64,
+    pub statement: u64,
     /// The content that was begun.
     pub content: ContentId,
     /// Time of the last use.
@@ -162,9 +162,9 @@ impl JournalEntry {
     /// Priority of a line whose writing nothing waits for.
     pub fn priority(&self) -> Priority {
         match self {
-            JournalEntry::Device(device) => match &device.journey {
+            JournalEntry::Device(device) => match &device.progress {
                 None => Priority::Seen,
-                Some(journey) if journey.state == State::Offered => Priority::Minor,
+                Some(progress) if progress.state == State::Offered => Priority::Minor,
                 Some(_) => Priority::Major,
             },
             JournalEntry::Pin(_) | JournalEntry::Unpinned(_) => Priority::Minor,
@@ -176,7 +176,7 @@ impl JournalEntry {
     pub fn latest(&self) -> Option<Stamp> {
         match self {
             JournalEntry::Device(device) => {
-                let since = device.journey.as_ref().map(|journey| journey.since);
+                let since = device.progress.as_ref().map(|progress| progress.since);
                 since.max(Some(device.last))
             }
             JournalEntry::Pin(pin) => Some(pin.used),
@@ -191,7 +191,7 @@ impl JournalEntry {
     pub fn write(&self, line: &mut LineWriter<'_>) {
         match self {
             JournalEntry::Device(device) => {
-                device.write_own(line);
+                device.write_individual(line);
                 device.write_common(line, "project");
             }
             JournalEntry::Forgotten(device) => write_id(line, "forgotten", *device),
@@ -233,8 +233,8 @@ impl JournalEntry {
 impl PinEntry {
     fn write(&self, line: &mut LineWriter<'_>) {
         line.hash("pin", self.owner.0);
-        if self.said != 0 {
-            line.hash("said", self.said);
+        if self.statement != 0 {
+            line.hash("said", self.statement);
         }
         line.word("content", self.content);
         line.time("used", self.used);
@@ -248,7 +248,7 @@ impl PinEntry {
         let is_old = fields.has("network");
         Some(PinEntry {
             owner: PinKey(owner),
-            said: match fields.has("said") {
+            statement: match fields.has("said") {
                 true => fields.hash("said")?,
                 false if is_old => owner,
                 false => 0,
@@ -260,7 +260,7 @@ impl PinEntry {
                 false => fields.number("reach").unwrap_or(0),
             },
             worth: match is_old {
-                true => OLD_PIN_CLASS,
+                true => OLD_PIN_WORTH,
                 false => fields.number("worth").unwrap_or(0),
             },
         })
@@ -321,7 +321,7 @@ impl ChangeEntry {
     pub const RESUME: &str = "resume";
 
     /// Largest number of characters of a detail.
-    const DETAIL: usize = 512;
+    const MAX_DETAIL: usize = 512;
 
     /// Creates a change without number, time and author.
     pub fn new(action: &str, project: &str, version: &str, detail: &str) -> ChangeEntry {
@@ -329,7 +329,7 @@ impl ChangeEntry {
             action: action.into(),
             project: project.into(),
             version: version.into(),
-            detail: detail.chars().take(ChangeEntry::DETAIL).collect(),
+            detail: detail.chars().take(ChangeEntry::MAX_DETAIL).collect(),
             ..ChangeEntry::default()
         }
     }

@@ -3,7 +3,7 @@
 use super::fields::{Fields, LineWriter};
 
 /// Largest number of counts that are read.
-const COUNTS: usize = 32;
+const MAX_COUNTS: usize = 32;
 
 const HOUR: u32 = 60 * 60;
 const DAY: u32 = 24 * HOUR;
@@ -54,7 +54,7 @@ impl SampleEntry {
         let change = match fields.text("project") {
             None => None,
             Some(project) => {
-                let counts = fields.text("counts")?.split(' ').take(COUNTS);
+                let counts = fields.text("counts")?.split(' ').take(MAX_COUNTS);
                 Some(SampleChange {
                     project: project.into(),
                     version: fields.text("version")?.into(),

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 
 pub use self::samples::Samples;
 use super::clock::{Stamp, is_trusted};
-use super::journey::State;
+use super::progress::State;
 use super::releases::{ProjectId, StateCounts};
 use super::short_version::ShortVersion;
 
@@ -33,7 +33,7 @@ pub const CHANGES: usize = 32_768;
 
 /// Number of hours for which the clock must show an earlier time than that of the last sample until the samples that
 /// lie in the future are dropped, because they were taken while the clock was ahead.
-const BEHIND: u32 = 24;
+const MAX_BEHIND: u32 = 24;
 
 const HOUR: i64 = 60 * 60;
 const HOURS_A_DAY: u32 = 24;
@@ -129,13 +129,13 @@ impl History {
         self.current.retain(|_, counts| counts.devices() > 0);
     }
 
-    /// Time at which [`History::passed`] may return `true`; `None`: no samples are taken.
+    /// Time at which [`History::advance`] may return `true`; `None`: no samples are taken.
     pub fn due(&self) -> Option<Stamp> {
         self.next
     }
 
     /// Updates the time; `unix` is the time of the machine's clock. Returns whether a sample is due.
-    pub fn passed(&mut self, now: Stamp, unix: i64) -> bool {
+    pub fn advance(&mut self, now: Stamp, unix: i64) -> bool {
         let Some(next) = self.next else { return false };
         // One more second, because both times are rounded down.
         let left = HOUR - unix.rem_euclid(HOUR) + 1;
@@ -149,7 +149,7 @@ impl History {
             return self.last != Some(hour);
         }
         self.behind += u32::from(next <= now);
-        self.behind > BEHIND
+        self.behind > MAX_BEHIND
     }
 
     /// Takes the sample of an hour. Returns its number and the changes since the last sample; `None` if there is

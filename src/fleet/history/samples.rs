@@ -11,7 +11,7 @@ pub struct Samples {
     /// Largest number of samples.
     capacity: usize,
     /// Changes, sorted by version.
-    taken: BTreeMap<u32, Vec<(VersionKey, VersionCounts)>>,
+    by_number: BTreeMap<u32, Vec<(VersionKey, VersionCounts)>>,
 }
 
 impl Samples {
@@ -19,20 +19,20 @@ impl Samples {
     pub fn new(capacity: usize) -> Samples {
         Samples {
             capacity,
-            taken: BTreeMap::new(),
+            by_number: BTreeMap::new(),
         }
     }
 
     /// Adds a sample, or a change to a sample. Of several counts of a version the last ones count.
     pub fn put(&mut self, number: u32, change: Option<(VersionKey, VersionCounts)>) {
-        let changes = self.taken.entry(number).or_default();
+        let changes = self.by_number.entry(number).or_default();
         if let Some(change) = change {
             match changes.binary_search_by_key(&change.0, |(key, _)| *key) {
                 Ok(at) => changes.splice(at..=at, [change]),
                 Err(at) => changes.splice(at..at, [change]),
             };
         }
-        if self.taken.len() > self.capacity {
+        if self.by_number.len() > self.capacity {
             self.drop_oldest();
         }
     }
@@ -40,13 +40,13 @@ impl Samples {
     /// Drops the oldest sample if there is another one, which then contains the changes of both. Returns whether a
     /// sample was dropped.
     pub fn drop_oldest(&mut self) -> bool {
-        if self.taken.len() < 2 {
+        if self.by_number.len() < 2 {
             return false;
         }
-        let Some((_, changes)) = self.taken.pop_first() else {
+        let Some((_, changes)) = self.by_number.pop_first() else {
             return false;
         };
-        let Some(mut next) = self.taken.first_entry() else {
+        let Some(mut next) = self.by_number.first_entry() else {
             return false;
         };
         let next = next.get_mut();
@@ -62,32 +62,32 @@ impl Samples {
 
     /// Drops the samples after `number`.
     pub fn drop_after(&mut self, number: u32) {
-        self.taken.retain(|taken, _| *taken <= number);
+        self.by_number.retain(|taken, _| *taken <= number);
     }
 
     /// Number of the last sample.
     pub fn last(&self) -> Option<u32> {
-        self.taken.keys().next_back().copied()
+        self.by_number.keys().next_back().copied()
     }
 
     /// Number of changes in all samples.
     pub fn changes(&self) -> usize {
-        self.taken.values().map(Vec::len).sum()
+        self.by_number.values().map(Vec::len).sum()
     }
 
     /// Number of lines of the journal that contain all samples.
     pub fn lines(&self) -> usize {
-        self.taken.len().saturating_add(self.changes())
+        self.by_number.len().saturating_add(self.changes())
     }
 
     /// Returns the samples from this number on, with the changes of each.
     pub fn from(&self, number: u32) -> impl Iterator<Item = (u32, &[(VersionKey, VersionCounts)])> {
-        let taken = self.taken.range(number..);
+        let taken = self.by_number.range(number..);
         taken.map(|(number, changes)| (*number, changes.as_slice()))
     }
 
     /// Returns the versions that any device ran, each as often as its counts changed.
-    pub fn ran(&self) -> impl Iterator<Item = VersionKey> {
+    pub fn run_versions(&self) -> impl Iterator<Item = VersionKey> {
         let changes = self.from(0).flat_map(|(_, changes)| changes);
         let ran = changes.filter(|(_, counts)| counts.running > 0);
         ran.map(|(key, _)| *key)

@@ -7,7 +7,7 @@ use super::*;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::TRUSTED_FROM;
 use crate::fleet::devices::VersionWalk;
-use crate::fleet::entry::{DeviceEntry, JournalEntry, JourneyEntry, Priority};
+use crate::fleet::entry::{DeviceEntry, JournalEntry, Priority, ProgressEntry};
 use crate::fleet::journal::{Journal, Loaded};
 use crate::fleet::{Fleet, FleetSettings};
 use crate::os::scratch::Scratch;
@@ -95,21 +95,21 @@ fn an_hour_without_a_sample_is_missing_and_one_without_a_change_is_not() {
 fn samples_are_due_at_the_beginning_of_an_hour_and_once_in_each() {
     let mut history = History::default();
     assert_eq!(history.due(), None);
-    assert!(!history.passed(NOW, UNIX));
+    assert!(!history.advance(NOW, UNIX));
     history.start();
     assert_eq!(history.due(), Some(Stamp::default()));
     // A clock that was never set.
-    assert!(!history.passed(NOW, 600));
-    assert!(history.passed(NOW, UNIX + 600));
+    assert!(!history.advance(NOW, 600));
+    assert!(history.advance(NOW, UNIX + 600));
     assert_eq!(history.due(), Some(NOW.plus(3001)));
     history.take(UNIX + 600, Counted::new());
-    assert!(!history.passed(NOW.plus(3000), UNIX + 3599));
+    assert!(!history.advance(NOW.plus(3000), UNIX + 3599));
     assert_eq!(history.due(), Some(NOW.plus(3002)));
-    assert!(history.passed(NOW.plus(3002), UNIX + 3601));
+    assert!(history.advance(NOW.plus(3002), UNIX + 3601));
 }
 
 #[test]
-fn a_clock_that_steps_back_gives_no_second_sample_of_an_hour() {
+fn a_clock_that_steps_back_causes_no_second_sample_of_an_hour() {
     let mut history = started();
     let at = |hour: i64| UNIX + hour * HOUR;
     for hour in 0..10 {
@@ -118,9 +118,9 @@ fn a_clock_that_steps_back_gives_no_second_sample_of_an_hour() {
     // The clock steps back by three hours, and again within an hour.
     for (n, hour) in [6, 6, 7, 8, 9].into_iter().enumerate() {
         let now = NOW.plus(n as u32 * 1800);
-        assert!(!history.passed(now, at(hour)), "{hour}");
+        assert!(!history.advance(now, at(hour)), "{hour}");
     }
-    assert!(history.passed(NOW.plus(9000), at(10)));
+    assert!(history.advance(NOW.plus(9000), at(10)));
     history.take(at(10), counted(&[("1.0.0", 2)])).unwrap();
     let hours = running(history.hours(), "1.0.0");
     assert!(hours.is_sorted() && hours.len() == 11, "{hours:?}");
@@ -136,10 +136,10 @@ fn samples_of_the_future_are_dropped_when_the_clock_was_behind_them_for_a_day() 
         history.take(at(hour), counted(&[("1.0.0", 9)])).unwrap();
     }
     let is_due =
-        |history: &mut History, hour: u32| history.passed(NOW.plus(hour * 3602), at(hour.into()));
+        |history: &mut History, hour: u32| history.advance(NOW.plus(hour * 3602), at(hour.into()));
     let waited = (2..).take_while(|hour| !is_due(&mut history, *hour));
-    assert_eq!(waited.count(), BEHIND as usize);
-    let hour = i64::from(2 + BEHIND);
+    assert_eq!(waited.count(), MAX_BEHIND as usize);
+    let hour = i64::from(2 + MAX_BEHIND);
     assert!(history.drop_future(at(hour)));
     // The sample of hour 12 now lies in the past.
     history.take(at(hour), counted(&[("1.0.0", 3)])).unwrap();
@@ -152,7 +152,7 @@ fn samples_of_the_future_are_dropped_when_the_clock_was_behind_them_for_a_day() 
 }
 
 #[test]
-fn what_future_hours_made_of_this_day_is_undone() {
+fn changes_that_future_hours_made_to_this_day_are_undone() {
     let mut history = started();
     let at = |hour: i64| UNIX + hour * HOUR;
     history
@@ -218,7 +218,7 @@ const NAMES: [&str; 4] = ["1.0.0", "1.1.0", "2.0.0", "2.0.1"];
 
 proptest! {
     #[test]
-    fn samples_are_what_was_counted_also_after_a_restart(
+    fn samples_have_the_counts_also_after_a_restart(
         counts in proptest::collection::vec(
             (1u32..40, proptest::array::uniform4(0u32..3)), 1..120
         ),
@@ -263,20 +263,20 @@ proptest! {
 }
 
 /// Fills a state folder with devices, some of which run 1.0.0 and some 2.0.0.
-fn remember(folder: &StateFolder, devices: u64) {
+fn write_devices(folder: &StateFolder, devices: u64) {
     let mut journal = Journal::start(folder.path(), NOW, UNIX, &Loaded::default(), 0).unwrap();
     for n in 0..devices {
         let text = (862_991_443_000_000 + n).to_string();
         let device = DeviceId::parse(&text).unwrap();
         let version = if n % 3 == 0 { "2.0.0" } else { "1.0.0" };
         let entry = JournalEntry::Device(DeviceEntry {
-            journey: Some(JourneyEntry {
+            progress: Some(ProgressEntry {
                 state: if n % 3 == 0 {
                     State::Confirmed
                 } else {
                     State::Reverted
                 },
-                ..JourneyEntry::new(
+                ..ProgressEntry::new(
                     "P",
                     "2.0.0",
                     crate::firmware::ContentId([7; 32]),
@@ -287,7 +287,7 @@ fn remember(folder: &StateFolder, devices: u64) {
             }),
             ..DeviceEntry::new(device, &text, "P", version, NOW)
         });
-        journal.later(&entry, Priority::Major);
+        journal.write_later(&entry, Priority::Major);
     }
     journal.stop();
 }
@@ -297,7 +297,7 @@ fn a_fleet_counts_once_an_hour_and_remembers_over_restarts() {
     let scratch = Scratch::new();
     let folder = StateFolder::new(scratch.path());
     folder.claim().unwrap();
-    remember(&folder, 300);
+    write_devices(&folder, 300);
     let mut unix = UNIX + 7 * HOUR + 120;
     for run in 0..3 {
         let began = Instant::now();
@@ -339,7 +339,7 @@ fn the_devices_of_a_large_fleet_are_counted_in_parts() {
     let scratch = Scratch::new();
     let folder = StateFolder::new(scratch.path());
     folder.claim().unwrap();
-    remember(&folder, 300);
+    write_devices(&folder, 300);
     let fleet = Fleet::open(
         FleetSettings::default(),
         Some(&folder),

@@ -8,16 +8,16 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 use super::line::{self, ClockLine};
 use super::origin::Origin;
-use super::writer::{COPIED, COPY, FAILED, NO_COPY, NOT_BEGUN, Shared, WriterCommand};
+use super::writer::{COPIED, FAILED, MAX_WRITE, NO_COPY, NOT_BEGUN, Shared, WriterCommand};
 use crate::fleet::clock::{Stamp, Wall};
 use crate::fleet::entry::{JournalEntry, Priority, WrittenCommons};
 use crate::os::notify::Notify;
 
 /// Size at which a batch is handed over without waiting for more lines, in bytes.
-const BATCH: usize = 64 * 1024;
+const BATCH_SIZE: usize = 64 * 1024;
 
 /// Longest time that a line waits for others, in seconds.
-const PATIENCE: u32 = 5;
+const MAX_DELAY: u32 = 5;
 
 /// Period of the budget, in seconds.
 const MINUTE: u32 = 60;
@@ -26,16 +26,16 @@ const MINUTE: u32 = 60;
 pub const BUDGET: usize = 4 * 1024 * 1024;
 
 /// Largest number of bytes that wait for a disk that accepts none.
-const WAITING: usize = 4 * 1024 * 1024;
+const MAX_WAITING: usize = 4 * 1024 * 1024;
 
 /// Size below which a journal is never compacted, in bytes.
-pub const SHORT: usize = 1024 * 1024;
+pub const MIN_COMPACTED: usize = 1024 * 1024;
 
 /// Time between compactions that failed or that replace lost lines, in seconds.
 const PAUSE: u32 = 600;
 
 /// Time until a compaction that could not be begun is tried again, in seconds. Such an attempt writes nothing.
-const SOON: u32 = 5;
+const RETRY: u32 = 5;
 
 /// Longest time between two lines, in seconds, so that a reader knows that time has passed.
 const HOUR: u32 = 3600;
@@ -140,7 +140,7 @@ impl Batcher {
 
     /// Hands over everything. The receiver is disconnected once everything is on the disk.
     pub fn stop(mut self) -> Receiver<()> {
-        self.clock_line(ClockLine::Stop);
+        self.write_clock_line(ClockLine::Stop);
         let (sender, done) = mpsc::channel();
         self.send(WriterCommand::Stop(sender));
         done
@@ -152,15 +152,15 @@ impl Batcher {
     }
 
     /// Puts a line into the batch. Returns `false` if the budget does not allow the line.
-    pub fn line(&mut self, entry: &JournalEntry, priority: Priority) -> bool {
-        self.passed(entry.latest().unwrap_or(self.latest));
+    pub fn add_line(&mut self, entry: &JournalEntry, priority: Priority) -> bool {
+        self.advance(entry.latest().unwrap_or(self.latest));
         self.renew_budget();
         let before = self.batch.len();
         line::write_entry(&mut self.batch, self.wall, self.latest, entry);
         let length = self.batch.len() - before;
         if self.budget.spent + length > share(priority) {
             self.batch.truncate(before);
-            self.dropped(priority, 1);
+            self.count_dropped(priority, 1);
             return false;
         }
         self.budget.spent += length;
@@ -168,13 +168,13 @@ impl Batcher {
             self.since = self.latest;
         }
         self.count += 1;
-        if self.batch.len() >= BATCH {
+        if self.batch.len() >= BATCH_SIZE {
             self.hand_over(None);
         }
         true
     }
 
-    fn dropped(&mut self, priority: Priority, lines: u32) {
+    fn count_dropped(&mut self, priority: Priority, lines: u32) {
         match priority {
             Priority::Seen => self.budget.seen += lines,
             Priority::Minor | Priority::Major => {
@@ -185,7 +185,7 @@ impl Batcher {
     }
 
     /// Hands over the batch and a line about the clock.
-    pub fn clock_line(&mut self, event: ClockLine) {
+    pub fn write_clock_line(&mut self, event: ClockLine) {
         line::write_clock(&mut self.batch, self.wall, self.latest, event, self.origin);
         self.count += 1;
         self.hand_over(None);
@@ -200,8 +200,8 @@ impl Batcher {
             return;
         }
         self.last = self.latest;
-        if self.waiting() + batch.len() > WAITING {
-            self.dropped(Priority::Major, count);
+        if self.waiting() + batch.len() > MAX_WAITING {
+            self.count_dropped(Priority::Major, count);
             return;
         }
         self.shared
@@ -214,26 +214,26 @@ impl Batcher {
         self.shared.waiting.load(Ordering::Acquire)
     }
 
-    /// See [`super::Journal::notifies`].
-    pub fn notifies(&self, notify: Notify) {
+    /// See [`super::Journal::set_notify`].
+    pub fn set_notify(&self, notify: Notify) {
         // Only the first call sets the value.
         self.shared.notify.set(notify).ok();
     }
 
-    /// See [`super::Journal::passed`].
-    pub fn passed(&mut self, now: Stamp) {
+    /// See [`super::Journal::advance`].
+    pub fn advance(&mut self, now: Stamp) {
         self.latest = self.latest.max(now);
     }
 
     /// See [`super::Journal::due`]. There is always a due time: at the latest that of the hourly line.
     pub fn due(&self) -> Stamp {
         let is_reported = self.budget.seen == 0 && self.budget.others == 0;
-        let torn = self.shared.torn.load(Ordering::Relaxed);
-        let wants_copy = self.compaction.is_wanted || torn || self.is_long();
+        let lost_lines = self.shared.wants_copy.load(Ordering::Relaxed);
+        let wants_copy = self.compaction.is_wanted || lost_lines || self.is_long();
         // The bytes that wait for the disk may still make a compaction necessary.
         let is_busy = self.compaction.is_running || self.waiting() > 0;
         [
-            (self.count > 0).then(|| self.since.plus(PATIENCE)),
+            (self.count > 0).then(|| self.since.plus(MAX_DELAY)),
             (!is_reported).then(|| self.budget.minute.plus(MINUTE)),
             wants_copy.then_some(self.compaction.not_before),
             is_busy.then_some(Stamp::default()),
@@ -246,24 +246,24 @@ impl Batcher {
     /// Whether the journal is long enough to be compacted.
     fn is_long(&self) -> bool {
         let size = self.shared.size.load(Ordering::Relaxed);
-        size > SHORT && size > self.compaction.live.saturating_mul(2)
+        size > MIN_COMPACTED && size > self.compaction.live.saturating_mul(2)
     }
 
     /// See [`super::Journal::tick`].
     pub fn tick(&mut self, now: Stamp, unix: i64) {
-        self.passed(now);
+        self.advance(now);
         if let Some(by) = self.wall.stepped(now, unix) {
             // The times of the lines in the batch were made with the old clock.
             self.hand_over(None);
             self.wall = Wall { stamp: now, unix };
-            self.clock_line(ClockLine::Step(by));
+            self.write_clock_line(ClockLine::Step(by));
             log::info!(target: "journal", seconds = by; "the machine's clock was stepped");
         }
-        if self.count > 0 && now.since(self.since) >= PATIENCE {
+        if self.count > 0 && now.since(self.since) >= MAX_DELAY {
             self.hand_over(None);
         }
         if now.since(self.last) >= HOUR {
-            self.clock_line(ClockLine::Hour);
+            self.write_clock_line(ClockLine::Hour);
         }
         self.renew_budget();
     }
@@ -290,7 +290,7 @@ impl Batcher {
         if self.compaction.is_running && matches!(state, COPIED | FAILED | NOT_BEGUN) {
             self.shared.copy.store(NO_COPY, Ordering::Release);
             let size = self.shared.size.load(Ordering::Relaxed);
-            let pause = if state == NOT_BEGUN { SOON } else { PAUSE };
+            let pause = if state == NOT_BEGUN { RETRY } else { PAUSE };
             let compaction = &mut self.compaction;
             compaction.is_running = false;
             compaction.next = None;
@@ -303,16 +303,16 @@ impl Batcher {
             }
         }
         if self.compaction.is_running {
-            return self.compaction.next.filter(|_| self.waiting() < COPY);
+            return self.compaction.next.filter(|_| self.waiting() < MAX_WRITE);
         }
-        self.compaction.is_wanted |= self.shared.torn.swap(false, Ordering::Relaxed);
+        self.compaction.is_wanted |= self.shared.wants_copy.swap(false, Ordering::Relaxed);
         let is_wanted = self.is_long() || self.compaction.is_wanted;
         if !is_wanted || self.latest < self.compaction.not_before {
             return None;
         }
         self.send(WriterCommand::BeginCopy);
         // The copy also states where it was written.
-        self.clock_line(ClockLine::Hour);
+        self.write_clock_line(ClockLine::Hour);
         self.compaction.is_running = true;
         self.compaction.is_wanted = false;
         self.compaction.commons = WrittenCommons::default();
@@ -325,8 +325,8 @@ impl Batcher {
         self.compaction.next.is_some()
     }
 
-    /// See [`super::Journal::give`].
-    pub fn give(&mut self, entries: &[JournalEntry], next: Option<u64>) {
+    /// See [`super::Journal::add_records`].
+    pub fn add_records(&mut self, entries: &[JournalEntry], next: Option<u64>) {
         if !self.compaction.is_running {
             return;
         }

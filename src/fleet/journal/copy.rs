@@ -9,7 +9,7 @@ use std::sync::mpsc;
 
 use super::line;
 use super::writer::{
-    COPIED, COPYING, FAILED, MOST_UNREAD, NOT_BEGUN, Writer, WriterCommand, create,
+    COPIED, COPYING, FAILED, MAX_UNREAD, NOT_BEGUN, Writer, WriterCommand, create,
 };
 use crate::os::fs::{Content, open_to_read};
 use crate::os::process;
@@ -31,7 +31,7 @@ impl Writer {
                 && let Ok(before) = open_to_read(&self.path())
             {
                 // The next start reads this old journal. The lines of this run follow it and therefore take precedence.
-                io::copy(&mut Content::new(before).take(MOST_UNREAD), &mut file)?;
+                io::copy(&mut Content::new(before).take(MAX_UNREAD), &mut file)?;
                 file.write_all(b"\n")?;
             }
             Ok(file)
@@ -42,14 +42,14 @@ impl Writer {
                 self.shared.copy.store(COPYING, Ordering::Release);
             }
             Err(error) => {
-                self.say(&error, "it is not compacted");
-                self.abandon(NOT_BEGUN);
+                self.log_error(&error, "it is not compacted");
+                self.end_copy(NOT_BEGUN);
             }
         }
     }
 
     /// Writes current records into the copy only: the journal already contains them.
-    pub(super) fn copied(&mut self, text: &str) {
+    pub(super) fn append_to_copy(&mut self, text: &str) {
         if let Some(copy) = &mut self.copy
             && let Err(error) = copy.write_all(text.as_bytes())
         {
@@ -73,12 +73,12 @@ impl Writer {
         });
         if started.is_err() {
             // No further thread can be started.
-            self.finish(&mut |_| Ok(()));
+            self.replace_journal(&mut |_| Ok(()));
         }
     }
 
     /// Replaces the journal with the copy. `step` is called before each step; an error from it stops the replacement.
-    pub(super) fn finish(&mut self, step: &mut dyn FnMut(&str) -> io::Result<()>) {
+    pub(super) fn replace_journal(&mut self, step: &mut dyn FnMut(&str) -> io::Result<()>) {
         let Some(copy) = self.copy.take() else { return };
         let done = (|| {
             step("sync the copy")?;
@@ -108,11 +108,11 @@ impl Writer {
     }
 
     pub(super) fn copy_failed(&mut self, error: &io::Error) {
-        self.say(error, "it is not compacted");
-        self.abandon(FAILED);
+        self.log_error(error, "it is not compacted");
+        self.end_copy(FAILED);
     }
 
-    pub(super) fn abandon(&mut self, state: u8) {
+    pub(super) fn end_copy(&mut self, state: u8) {
         if self.copy.take().is_some() || matches!(state, FAILED | NOT_BEGUN) {
             std::fs::remove_file(self.copy_path()).ok();
             self.shared.copy.store(state, Ordering::Release);

@@ -10,7 +10,7 @@ use std::fmt::Write;
 use super::origin::Origin;
 use crate::fleet::clock::{Stamp, Wall, is_trusted};
 use crate::fleet::entry::fields::{Fields, LineTime, LineWriter};
-use crate::fleet::entry::{Commons, DeviceEntry, JournalEntry, OwnFields, WrittenCommons};
+use crate::fleet::entry::{Commons, DeviceEntry, IndividualFields, JournalEntry, WrittenCommons};
 
 /// Version of the format, in the first line.
 ///
@@ -24,7 +24,7 @@ const HEADER: &str = "luat-ota-journal";
 const COMMON: &str = "common";
 
 /// Longest line, in bytes. A longer one counts as damaged.
-pub(super) const LONGEST: usize = 64 * 1024;
+pub(super) const MAX_LINE: usize = 64 * 1024;
 
 const CHECK: &str = ",\"crc\":\"";
 
@@ -81,7 +81,7 @@ pub(super) fn write_record(
     match (entry, common) {
         (JournalEntry::Device(device), Some(check)) => {
             let mut line = LineWriter::new(out, wall);
-            device.write_own(&mut line);
+            device.write_individual(&mut line);
             line.word("as", format_args!("{check:08x}"));
             line.time("at", at);
             write_check(line);
@@ -131,7 +131,7 @@ fn write_check(line: LineWriter<'_>) -> u32 {
 }
 
 /// Returns the text of a line without its newline; `None` if the line is damaged.
-pub(super) fn intact(line: &[u8]) -> Option<&str> {
+pub(super) fn intact_text(line: &[u8]) -> Option<&str> {
     let (body, tail) = line.split_at_checked(line.len().checked_sub(TAIL)?)?;
     let digits = tail.strip_prefix(CHECK.as_bytes())?.strip_suffix(b"\"}")?;
     let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
@@ -146,7 +146,7 @@ pub(super) fn intact(line: &[u8]) -> Option<&str> {
 }
 
 /// Returns the intact lines inside a damaged one, which a short write or a lost newline has joined.
-pub(super) fn salvaged(glued: &[u8]) -> impl Iterator<Item = &str> {
+pub(super) fn intact_lines(glued: &[u8]) -> impl Iterator<Item = &str> {
     let mut rest = glued;
     std::iter::from_fn(move || {
         loop {
@@ -156,7 +156,7 @@ pub(super) fn salvaged(glued: &[u8]) -> impl Iterator<Item = &str> {
             rest = rest.get(check.checked_add(CHECK.len())?..)?;
             // Take the last `{"` before the checksum: an earlier one belongs to a torn line.
             let start = piece.windows(2).rposition(|pair| pair == b"{\"")?;
-            if let Some(line) = piece.get(start..).and_then(intact) {
+            if let Some(line) = piece.get(start..).and_then(intact_text) {
                 return Some(line);
             }
         }
@@ -209,7 +209,7 @@ pub(super) fn clock_line(line: &str) -> Option<(ClockLine, Option<Origin>)> {
 #[derive(Debug)]
 pub(super) enum ParsedLine {
     /// A device's own fields, and the checksum of its common line.
-    Own(OwnFields, u64),
+    Individual(IndividualFields, u64),
     /// Any other line, and the time at which it was written.
     Other(Box<str>, LineTime),
     /// A line with a field that is missing or invalid.
@@ -222,10 +222,10 @@ pub(super) fn parse(line: &str, time: LineTime) -> ParsedLine {
     if kind(line) != "device" || !line.contains(",\"as\":\"") {
         return ParsedLine::Other(line.into(), time);
     }
-    let own = Fields::read(line, time)
-        .and_then(|fields| Some((OwnFields::read(&fields)?, fields.hash("as")?)));
-    own.map_or(ParsedLine::Damaged, |(own, check)| {
-        ParsedLine::Own(own, check)
+    let individual = Fields::read(line, time)
+        .and_then(|fields| Some((IndividualFields::read(&fields)?, fields.hash("as")?)));
+    individual.map_or(ParsedLine::Damaged, |(individual, check)| {
+        ParsedLine::Individual(individual, check)
     })
 }
 
@@ -235,7 +235,7 @@ pub(super) enum DecodedLine {
     /// An entry of the fleet.
     Entry(JournalEntry),
     /// A line about the journal itself.
-    Nothing,
+    Meta,
     /// A line of a kind that a later version writes.
     Unknown,
     /// A line with a field that is missing or invalid.
@@ -245,9 +245,9 @@ pub(super) enum DecodedLine {
 /// Decodes a line; `commons` contains the common lines before it.
 pub(super) fn decode(line: ParsedLine, commons: &mut Commons) -> DecodedLine {
     let (line, time) = match line {
-        ParsedLine::Own(own, check) => {
+        ParsedLine::Individual(individual, check) => {
             let common = commons.get(check).cloned();
-            return match common.and_then(|common| own.with(common)) {
+            return match common.and_then(|common| individual.with(common)) {
                 Some(entry) => DecodedLine::Entry(JournalEntry::Device(entry)),
                 None => DecodedLine::Damaged,
             };
@@ -259,20 +259,20 @@ pub(super) fn decode(line: ParsedLine, commons: &mut Commons) -> DecodedLine {
         return DecodedLine::Damaged;
     };
     match kind(&line) {
-        "clock" | HEADER => DecodedLine::Nothing,
+        "clock" | HEADER => DecodedLine::Meta,
         COMMON => {
             let common = DeviceEntry::read_common(&fields, COMMON);
             match common.zip(fields.hash("crc")) {
                 Some((common, check)) => {
                     commons.define(check, common);
-                    DecodedLine::Nothing
+                    DecodedLine::Meta
                 }
                 None => DecodedLine::Damaged,
             }
         }
         // Builds before 0.1.0 ended the pin of one content for one network. The other pins of the key remain valid for
         // their day.
-        "unpinned" if fields.has("network") => DecodedLine::Nothing,
+        "unpinned" if fields.has("network") => DecodedLine::Meta,
         kind if JournalEntry::KINDS.contains(&kind) => match JournalEntry::read(kind, &fields) {
             Some(entry) => DecodedLine::Entry(entry),
             None => DecodedLine::Damaged,

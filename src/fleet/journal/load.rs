@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Mutex, mpsc};
 use std::thread;
 
-use super::line::{self, ClockLine, DecodedLine, LONGEST, ParsedLine};
+use super::line::{self, ClockLine, DecodedLine, MAX_LINE, ParsedLine};
 use super::origin::Origin;
 use crate::fleet::clock::{Stamp, Wall, is_trusted};
 use crate::fleet::entry::fields::LineTime;
@@ -19,22 +19,22 @@ use crate::fleet::pins;
 use crate::os::fs::{Content, open_to_read};
 
 /// Size from which a journal is read by two threads, in bytes.
-const LONG: u64 = 4 * 1024 * 1024;
+const MIN_THREADED: u64 = 4 * 1024 * 1024;
 
 /// Number of lines that the reading thread hands over at once.
-const BLOCK: usize = 512;
+const BLOCK_LINES: usize = 512;
 
 /// Largest number of blocks that wait for the receiving thread.
-const AHEAD: usize = 4;
+const MAX_BLOCKS: usize = 4;
 
 /// Longest time that counts between two lines of one run, in seconds.
-const LONGEST_GAP: i64 = 2 * 3600;
+const MAX_GAP: i64 = 2 * 3600;
 
 /// Number of bytes without an intact line after which the rest is not read, because the file is not a journal.
-const NO_JOURNAL: u64 = 16 * 1024 * 1024;
+const MAX_DAMAGED_RUN: u64 = 16 * 1024 * 1024;
 
 /// Longest time that counts while no server ran, in seconds.
-const LONGEST_DOWNTIME: i64 = 30 * 86_400;
+const MAX_DOWNTIME: i64 = 30 * 86_400;
 
 /// Result of reading a journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub struct Loaded {
     /// Seconds from the last line to now.
     pub downtime: u32,
     /// Whether lines may be missing at the end of the journal, and with them the start of downloads.
-    pub is_cut: bool,
+    pub may_lack_lines: bool,
     /// Whether the journal could not be read, so that there may be one when the folder becomes usable.
     pub unread: bool,
 }
@@ -95,7 +95,7 @@ pub(super) fn read<F: Read + Send>(
     let mut newer = None;
     loaded.bytes = lines(file, |found| {
         let Some(line) = found else { return };
-        first.follow(line);
+        first.add(line);
         let version = line::version(line);
         newer = newer.or(version.filter(|version| *version > line::VERSION));
     })?;
@@ -103,17 +103,17 @@ pub(super) fn read<F: Read + Send>(
         return Ok(Loaded { newer, ..loaded });
     }
     loaded.downtime = first.downtime(now.unix);
-    loaded.is_cut = first.lacks_lines_before(here);
-    let cut = match loaded.is_cut {
+    loaded.may_lack_lines = first.may_lack_lines(here);
+    let cut = match loaded.may_lack_lines {
         true => u64::MAX,
         false => first.cut,
     };
     let end = now.stamp.minus(loaded.downtime);
     let mut second = Timeline::default();
     let parse = |found: Option<&str>| {
-        let line = found.inspect(|line| second.follow(line));
+        let line = found.inspect(|line| second.add(line));
         let time = LineTime {
-            stamp: end.minus(first.passed.saturating_sub(second.passed)),
+            stamp: end.minus(first.elapsed.saturating_sub(second.elapsed)),
             unix: second.last.unwrap_or_default(),
         };
         (
@@ -135,16 +135,16 @@ pub(super) fn read<F: Read + Send>(
             }
             each(entry);
         }
-        DecodedLine::Nothing => {}
+        DecodedLine::Meta => {}
         DecodedLine::Unknown => loaded.unknown += 1,
         DecodedLine::Damaged => loaded.damaged += 1,
     };
     rewind(file)?;
     // Ignore what a running server has written since the first pass, which does not include it.
     let file = file.take(bytes);
-    match bytes < LONG {
+    match bytes < MIN_THREADED {
         true => each_line(file, parse, take)?,
-        false => each_line_beside(file, parse, take)?,
+        false => each_line_threaded(file, parse, take)?,
     }
     Ok(loaded)
 }
@@ -159,7 +159,7 @@ fn each_line<T>(
 }
 
 /// Works like [`each_line`], while another thread parses the lines that follow.
-fn each_line_beside<T: Send>(
+fn each_line_threaded<T: Send>(
     file: impl Read + Send,
     parse: impl FnMut(Option<&str>) -> T + Send,
     mut take: impl FnMut(T),
@@ -167,16 +167,16 @@ fn each_line_beside<T: Send>(
     let work = Mutex::new(Some((file, parse)));
     let work = || work.lock().ok().and_then(|mut work| work.take());
     thread::scope(|scope| {
-        let (sender, blocks) = mpsc::sync_channel(AHEAD);
+        let (sender, blocks) = mpsc::sync_channel(MAX_BLOCKS);
         let read = move || {
             let Some((file, parse)) = work() else {
                 return Ok(());
             };
-            let mut block = Vec::with_capacity(BLOCK);
+            let mut block = Vec::with_capacity(BLOCK_LINES);
             let read = each_line(file, parse, |line| {
                 block.push(line);
-                if block.len() == BLOCK {
-                    let full = std::mem::replace(&mut block, Vec::with_capacity(BLOCK));
+                if block.len() == BLOCK_LINES {
+                    let full = std::mem::replace(&mut block, Vec::with_capacity(BLOCK_LINES));
                     // Sending does not fail, because the receiver takes all blocks.
                     sender.send(full).ok();
                 }
@@ -205,21 +205,21 @@ struct Timeline {
     /// Origin of the last run, if its lines state one.
     origin: Option<Origin>,
     /// Whether the last run ended in good order.
-    stopped: bool,
+    is_stopped: bool,
     /// Seconds from the first line to the last.
-    passed: u32,
+    elapsed: u32,
     /// Unix time of the last line.
     last: Option<i64>,
 }
 
 impl Timeline {
-    fn follow(&mut self, line: &str) {
+    fn add(&mut self, line: &str) {
         let clock = line::clock_line(line);
         if let Some((event, origin)) = clock {
-            if event == ClockLine::Start && self.lacks_lines_before(origin) {
+            if event == ClockLine::Start && self.may_lack_lines(origin) {
                 self.cut = self.lines;
             }
-            self.stopped = event == ClockLine::Stop;
+            self.is_stopped = event == ClockLine::Stop;
             self.origin = origin;
         }
         self.lines = self.lines.saturating_add(1);
@@ -231,28 +231,28 @@ impl Timeline {
             Some(ClockLine::Step(by)) => self.gap(at.saturating_sub(by)),
             _ => self.gap(at),
         };
-        self.passed = self.passed.saturating_add(gap);
+        self.elapsed = self.elapsed.saturating_add(gap);
         self.last = Some(at);
     }
 
     /// Whether lines of the last run may be missing before a run that begins at `there`. Lines of builds that do not
     /// state an origin count as complete.
-    fn lacks_lines_before(&self, there: Option<Origin>) -> bool {
+    fn may_lack_lines(&self, there: Option<Origin>) -> bool {
         let pair = self.origin.zip(there);
-        pair.is_some_and(|(before, there)| !there.has_all_of(before, self.stopped))
+        pair.is_some_and(|(before, there)| !there.has_all_lines(before, self.is_stopped))
     }
 
     /// Seconds from the last line to a time in the same run.
     fn gap(&self, at: i64) -> u32 {
         let gap = self.last.map_or(0, |last| at.saturating_sub(last));
-        u32::try_from(gap.clamp(0, LONGEST_GAP)).unwrap_or(0)
+        u32::try_from(gap.clamp(0, MAX_GAP)).unwrap_or(0)
     }
 
     /// Seconds from the last line to a time in the next run; 0 if the clock was not set at one of these times.
     fn downtime(&self, at: i64) -> u32 {
         match self.last {
             Some(last) if is_trusted(last) && is_trusted(at) => {
-                let gap = at.saturating_sub(last).clamp(0, LONGEST_DOWNTIME);
+                let gap = at.saturating_sub(last).clamp(0, MAX_DOWNTIME);
                 u32::try_from(gap).unwrap_or(0)
             }
             _ => 0,
@@ -262,7 +262,7 @@ impl Timeline {
 
 /// Calls `each` with every line, or with `None` for one that is damaged. Returns the number of bytes.
 fn lines(file: &mut impl Read, mut each: impl FnMut(Option<&str>)) -> io::Result<u64> {
-    let mut file = BufReader::with_capacity(LONGEST, file);
+    let mut file = BufReader::with_capacity(MAX_LINE, file);
     let mut line: Vec<u8> = Vec::new();
     let mut bytes: u64 = 0;
     let mut intact_until: u64 = 0;
@@ -272,21 +272,21 @@ fn lines(file: &mut impl Read, mut each: impl FnMut(Option<&str>)) -> io::Result
         line.clear();
         let read = file
             .by_ref()
-            .take(LONGEST as u64)
+            .take(MAX_LINE as u64)
             .read_until(b'\n', &mut line)?;
-        if read == 0 || bytes - intact_until > NO_JOURNAL {
+        if read == 0 || bytes - intact_until > MAX_DAMAGED_RUN {
             return Ok(bytes);
         }
         bytes += read as u64;
         let (is_end, text) = match line.strip_suffix(b"\n") {
             Some(text) => (true, text),
-            None => (read < LONGEST, &*line),
+            None => (read < MAX_LINE, &*line),
         };
         let is_rest = std::mem::replace(&mut within, !is_end);
         if text.is_empty() {
             continue;
         }
-        if let Some(line) = line::intact(text) {
+        if let Some(line) = line::intact_text(text) {
             intact_until = bytes;
             each(Some(line));
             continue;
@@ -294,7 +294,7 @@ fn lines(file: &mut impl Read, mut each: impl FnMut(Option<&str>)) -> io::Result
         if !is_rest {
             each(None);
         }
-        for line in line::salvaged(text) {
+        for line in line::intact_lines(text) {
             intact_until = bytes;
             each(Some(line));
         }

@@ -5,9 +5,9 @@
 //! is not notified of errors: if the journal cannot be written, history is lost, but the service is not interrupted.
 //!
 //! Compaction: when the file is more than twice as long as its live content, the fleet gives all its records anew, some
-//! at each tick ([`Journal::wants_records`], [`Journal::give`]). They are written into a second file, together with all
-//! changes that happen meanwhile. When that file is complete, it is renamed to [`FILE`]. Therefore the file of that
-//! name is complete at any moment.
+//! at each tick ([`Journal::wants_records`], [`Journal::add_records`]). They are written into a second file, together
+//! with all changes that happen meanwhile. When that file is complete, it is renamed to [`FILE`]. Therefore the file of
+//! that name is complete at any moment.
 
 mod batcher;
 mod copy;
@@ -46,7 +46,7 @@ pub const COPY_FILE: &str = "journal.new";
 
 /// Longest time that a download waits for its pin to be written, and that the stopping server waits for everything to
 /// be written.
-const GIVE_UP: Duration = Duration::from_secs(2);
+const MAX_WAIT: Duration = Duration::from_secs(2);
 
 /// Handle of the journal. Without a state folder its methods do nothing.
 #[derive(Debug, Default)]
@@ -89,7 +89,7 @@ impl Journal {
         writer::start(folder, lock, loaded.unread, Arc::clone(&shared), commands)?;
         let live = live_bytes(bytes, loaded.entries, live);
         let mut batcher = Batcher::new(sender, shared, wall, Origin::here(folder), live);
-        batcher.clock_line(ClockLine::Start);
+        batcher.write_clock_line(ClockLine::Start);
         Ok(Journal {
             batcher: Some(batcher),
             #[cfg(test)]
@@ -98,29 +98,29 @@ impl Journal {
     }
 
     /// Writes an entry in a batch, within 5 s.
-    pub fn later(&mut self, entry: &JournalEntry, priority: Priority) {
+    pub fn write_later(&mut self, entry: &JournalEntry, priority: Priority) {
         #[cfg(test)]
         if let Some(record) = &self.record {
             record.borrow_mut().push(entry.clone());
         }
         if let Some(batcher) = &mut self.batcher {
-            batcher.line(entry, priority);
+            batcher.add_line(entry, priority);
         }
     }
 
     /// Writes an entry at once. The result resolves when the entry is written; `None` if the entry will not be written,
     /// because the budget is used up (or there is no journal).
-    pub fn now(&mut self, entry: &JournalEntry, priority: Priority) -> Option<Written> {
+    pub fn write_now(&mut self, entry: &JournalEntry, priority: Priority) -> Option<Written> {
         #[cfg(test)]
         if let Some(record) = &self.record {
             record.borrow_mut().push(entry.clone());
-            return Some(Written::already());
+            return Some(Written::complete());
         }
         let batcher = self.batcher.as_mut()?;
-        if !batcher.line(entry, priority) {
+        if !batcher.add_line(entry, priority) {
             return None;
         }
-        let (sender, written) = Written::promise();
+        let (sender, written) = Written::pending();
         batcher.hand_over(Some(sender));
         Some(written)
     }
@@ -133,16 +133,16 @@ impl Journal {
 
     /// Sets the flag that the writing thread notifies when there is new work for [`Journal::tick`] or
     /// [`Journal::wants_records`].
-    pub fn notifies(&self, notify: Notify) {
+    pub fn set_notify(&self, notify: Notify) {
         if let Some(batcher) = &self.batcher {
-            batcher.notifies(notify);
+            batcher.set_notify(notify);
         }
     }
 
     /// Records the current time. Entries that state no time of their own get this one.
-    pub fn passed(&mut self, now: Stamp) {
+    pub fn advance(&mut self, now: Stamp) {
         if let Some(batcher) = &mut self.batcher {
-            batcher.passed(now);
+            batcher.advance(now);
         }
     }
 
@@ -171,9 +171,9 @@ impl Journal {
     }
 
     /// Adds some current records to the copy. `next` is the first of the following ones.
-    pub fn give(&mut self, entries: &[JournalEntry], next: Option<u64>) {
+    pub fn add_records(&mut self, entries: &[JournalEntry], next: Option<u64>) {
         if let Some(batcher) = &mut self.batcher {
-            batcher.give(entries, next);
+            batcher.add_records(entries, next);
         }
     }
 
@@ -181,7 +181,7 @@ impl Journal {
     pub fn stop(&mut self) {
         if let Some(batcher) = self.batcher.take() {
             // The thread may be blocked in a write, which the kernel may or may not complete later.
-            batcher.stop().recv_timeout(GIVE_UP).ok();
+            batcher.stop().recv_timeout(MAX_WAIT).ok();
         }
     }
 }
@@ -259,7 +259,7 @@ pub fn open(
         entries = loaded.entries, bytes = loaded.bytes, seconds = seconds;
         ""
     );
-    if loaded.is_cut {
+    if loaded.may_lack_lines {
         log::info!(
             target: "journal",
             "the last lines of the journal may be missing (it was copied, or the machine was restarted without stopping the \
@@ -276,7 +276,7 @@ pub fn open(
 }
 
 /// Continues a journal that was loaded. `live` of its entries are not superseded.
-pub fn go_on(folder: &StateFolder, wall: Wall, loaded: &Loaded, live: usize) -> Journal {
+pub fn continue_journal(folder: &StateFolder, wall: Wall, loaded: &Loaded, live: usize) -> Journal {
     let lock = Some(folder.clone());
     Journal::start_with(folder.path(), lock, wall, loaded, live).unwrap_or_else(|error| {
         log::warn!(target: "journal", "nothing can be written into the journal: {error}");
@@ -291,12 +291,12 @@ pub struct Written {
 
 impl Written {
     /// Creates a result that is complete already.
-    pub fn already() -> Written {
+    pub fn complete() -> Written {
         Written { receiver: None }
     }
 
     /// Creates a result that is pending. It completes when something is sent, or when the sender is dropped.
-    pub fn promise() -> (Sender<()>, Written) {
+    pub fn pending() -> (Sender<()>, Written) {
         let (sender, receiver) = bounded(1);
         (
             sender,
@@ -314,7 +314,7 @@ impl Written {
                 let _written_or_given_up = receiver.recv().await;
             };
             let too_late = async {
-                Timer::after(GIVE_UP).await;
+                Timer::after(MAX_WAIT).await;
             };
             written.or(too_late).await;
         }

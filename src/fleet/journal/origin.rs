@@ -49,7 +49,7 @@ impl Origin {
 
     /// Whether a run at this origin has every line of the run before it at `before`. `stopped`: that run ended in good
     /// order, after an fsync. In another folder the journal is a copy, which may be older.
-    pub fn has_all_of(self, before: Origin, stopped: bool) -> bool {
+    pub fn has_all_lines(self, before: Origin, stopped: bool) -> bool {
         self.folder == before.folder && (stopped || self.boot == before.boot)
     }
 }
@@ -63,7 +63,7 @@ impl Origin {
     }
 
     /// Returns the origin of a copy of the folder.
-    pub fn copied(self) -> Origin {
+    pub fn in_copy(self) -> Origin {
         let folder = !self.folder;
         Origin { folder, ..self }
     }

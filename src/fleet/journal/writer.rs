@@ -24,20 +24,20 @@ use crate::os::process;
 use crate::state::{self, StateFolder};
 
 /// Shortest time between two fsyncs.
-const SYNC: Duration = Duration::from_secs(5);
+const SYNC_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Shortest time between two lines in the log about write errors.
-const SAY: Duration = Duration::from_secs(60);
+const LOG_PAUSE: Duration = Duration::from_secs(60);
 
 /// Time after a failed open until the file is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Largest number of bytes that are written at once. Also the number of waiting bytes from which on the records of a
 /// compaction must wait.
-pub(super) const COPY: usize = 1024 * 1024;
+pub(super) const MAX_WRITE: usize = 1024 * 1024;
 
 /// Largest number of bytes that are kept of a journal that could not be read at the start.
-pub(super) const MOST_UNREAD: u64 = 256 * 1024 * 1024;
+pub(super) const MAX_UNREAD: u64 = 256 * 1024 * 1024;
 
 /// Commands for the writing thread.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ pub(super) struct Shared {
     /// State of the copy: one of the constants below.
     pub copy: AtomicU8,
     /// Whether lines were lost and the disk accepts lines again, so that a copy is wanted.
-    pub torn: AtomicBool,
+    pub wants_copy: AtomicBool,
     /// Flag that wakes the serving thread when the journal was found to be removed, which can happen while it is idle.
     pub notify: OnceLock<Notify>,
 }
@@ -104,7 +104,7 @@ pub(super) struct Writer {
     /// Whether lines were lost since the last successful write.
     is_losing: bool,
     /// Time of the last line in the log about a write error.
-    said: Option<Instant>,
+    last_logged: Option<Instant>,
     /// Time before which the file is not opened again, and the error of the failed open.
     retry: Option<(Instant, ErrorKind)>,
     /// Time at which fsync is due.
@@ -142,7 +142,7 @@ impl Writer {
             shared,
             lost: 0,
             is_losing: false,
-            said: None,
+            last_logged: None,
             retry: None,
             sync: None,
             syncer: None,
@@ -162,7 +162,7 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             if self.sync.is_some_and(|due| due <= Instant::now()) {
-                self.sync_beside();
+                self.start_sync();
             }
         }
     }
@@ -178,7 +178,7 @@ impl Writer {
                     continue;
                 }
                 WriterCommand::Copy(text) => {
-                    self.copied(&text);
+                    self.append_to_copy(&text);
                     self.shared.waiting.fetch_sub(text.len(), Ordering::Release);
                     continue;
                 }
@@ -189,16 +189,16 @@ impl Writer {
                 WriterCommand::CopySynced(number, synced) => {
                     match synced {
                         _ if number != self.copies => {}
-                        Ok(()) => self.finish(&mut |_| Ok(())),
+                        Ok(()) => self.replace_journal(&mut |_| Ok(())),
                         Err(error) => self.copy_failed(&error),
                     }
                     continue;
                 }
                 WriterCommand::Stop(done) => {
                     if self.is_copy_whole {
-                        self.finish(&mut |_| Ok(()));
+                        self.replace_journal(&mut |_| Ok(()));
                     }
-                    self.abandon(NO_COPY);
+                    self.end_copy(NO_COPY);
                     if let Some(file) = &self.file {
                         // The process ends, so an error has no consequence.
                         file.sync_data().ok();
@@ -208,7 +208,7 @@ impl Writer {
                 }
             };
             let mut waiting: Vec<Sender<()>> = waiter.into_iter().collect();
-            while text.len() < COPY && next.is_none() {
+            while text.len() < MAX_WRITE && next.is_none() {
                 match commands.try_recv() {
                     Ok(WriterCommand::Lines(more, lines, waiter)) => {
                         text.push_str(&more);
@@ -219,7 +219,7 @@ impl Writer {
                     Err(_) => break,
                 }
             }
-            self.lines(&text, count);
+            self.write_lines(&text, count);
             self.shared.waiting.fetch_sub(text.len(), Ordering::Release);
             for waiter in waiting {
                 // The download may have ended in the meantime.
@@ -233,7 +233,7 @@ impl Writer {
     }
 
     /// Writes lines about changes into the journal, and into its copy while that is being made.
-    pub(super) fn lines(&mut self, text: &str, count: u32) {
+    pub(super) fn write_lines(&mut self, text: &str, count: u32) {
         if let Some(copy) = &mut self.copy
             && let Err(error) = copy.write_all(text.as_bytes())
         {
@@ -242,18 +242,18 @@ impl Writer {
         match self.append(text) {
             Ok(()) => {
                 if std::mem::take(&mut self.is_losing) {
-                    self.shared.torn.store(true, Ordering::Relaxed);
+                    self.shared.wants_copy.store(true, Ordering::Relaxed);
                     log::info!(target: "journal", "the journal can be written again");
                 }
                 self.lost = 0;
-                let due = || Instant::now().checked_add(SYNC);
+                let due = || Instant::now().checked_add(SYNC_INTERVAL);
                 self.sync = self.sync.or_else(due);
             }
             Err(error) => {
                 self.is_losing = true;
                 self.lost += count;
                 let lost = self.lost;
-                self.say(&error, &format!("{lost} lines of it are lost"));
+                self.log_error(&error, &format!("{lost} lines of it are lost"));
             }
         }
     }
@@ -313,12 +313,12 @@ impl Writer {
         let path = self.path();
         match std::fs::symlink_metadata(&path) {
             Ok(about) if !about.is_file() => {
-                self.replace(&path, "is no regular file")?;
+                self.set_aside(&path, "is no regular file")?;
             }
             Ok(_) if self.is_unread => {
                 let found = super::load(&path, Stamp::default(), 0, &mut |_| {});
                 if found.is_ok_and(|found| found.newer.is_some()) {
-                    self.replace(&path, "was written by a later luat-ota")?;
+                    self.set_aside(&path, "was written by a later luat-ota")?;
                 }
             }
             _ => {}
@@ -326,7 +326,7 @@ impl Writer {
         Ok(())
     }
 
-    fn replace(&self, path: &Path, why: &str) -> io::Result<()> {
+    fn set_aside(&self, path: &Path, why: &str) -> io::Result<()> {
         let aside = state::set_aside(path)?;
         log::warn!(
             target: "journal",
@@ -338,7 +338,7 @@ impl Writer {
     }
 
     /// Hands the file to the thread that calls fsync, or tries again later if that thread is still busy.
-    fn sync_beside(&mut self) {
+    fn start_sync(&mut self) {
         self.sync = None;
         let Some(file) = &self.file else { return };
         let is_gone = |stat: rustix::fs::Stat| stat.st_nlink == 0;
@@ -349,7 +349,7 @@ impl Writer {
                 self.path().display()
             );
             self.file = None;
-            self.shared.torn.store(true, Ordering::Relaxed);
+            self.shared.wants_copy.store(true, Ordering::Relaxed);
             if let Some(notify) = self.shared.notify.get() {
                 notify.notify();
             }
@@ -360,16 +360,16 @@ impl Writer {
             _ => file.sync_data().is_ok(),
         };
         if !handed {
-            self.sync = Instant::now().checked_add(SYNC);
+            self.sync = Instant::now().checked_add(SYNC_INTERVAL);
         }
     }
 
-    /// Logs a write error, at most once per [`SAY`].
-    pub(super) fn say(&mut self, error: &io::Error, what: &str) {
-        if self.said.is_some_and(|said| said.elapsed() < SAY) {
+    /// Logs a write error, at most once per [`LOG_PAUSE`].
+    pub(super) fn log_error(&mut self, error: &io::Error, what: &str) {
+        if self.last_logged.is_some_and(|at| at.elapsed() < LOG_PAUSE) {
             return;
         }
-        self.said = Some(Instant::now());
+        self.last_logged = Some(Instant::now());
         log::warn!(
             target: "journal",
             "{} cannot be written: {error}. The server continues; {what}, and a restart forgets what was in them. Free some space there, or let the server's user write.",
@@ -378,9 +378,9 @@ impl Writer {
     }
 }
 
-/// Opens a file to append to it. Only its owner may read it. With `anew`, replaces whatever has this name.
-pub(super) fn create(path: &Path, anew: bool) -> io::Result<File> {
-    if anew {
+/// Opens a file to append to it. Only its owner may read it. With `replace`, replaces whatever has this name.
+pub(super) fn create(path: &Path, replace: bool) -> io::Result<File> {
+    if replace {
         match std::fs::remove_file(path) {
             // The name may belong to a folder, for example.
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -392,7 +392,7 @@ pub(super) fn create(path: &Path, anew: bool) -> io::Result<File> {
     let file = OpenOptions::new()
         .append(true)
         .create(true)
-        .create_new(anew)
+        .create_new(replace)
         .mode(0o600)
         // Without O_NONBLOCK, opening a FIFO would wait for a reader.
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
@@ -420,12 +420,12 @@ fn start_syncer() -> Option<SyncSender<File>> {
 #[cfg(test)]
 impl Writer {
     /// Makes every write fail as on a full disk.
-    pub(super) fn fill_the_disk(&mut self) {
+    pub(super) fn fill_disk(&mut self) {
         self.file = OpenOptions::new().append(true).open("/dev/full").ok();
     }
 
     /// Makes the disk accept lines again.
-    pub(super) fn empty_the_disk(&mut self) {
+    pub(super) fn free_disk(&mut self) {
         self.file = OpenOptions::new().append(true).open(self.path()).ok();
     }
 }

@@ -4,7 +4,7 @@ use crate::decision::{Back, compare};
 use crate::firmware::ContentId;
 use crate::fleet::clock::Stamp;
 use crate::fleet::entry::{GuardEntry, JournalEntry, Round};
-use crate::fleet::journey::{AwaitedReboot, Circumstances, FALLBACK};
+use crate::fleet::progress::{AwaitedReboot, Circumstances, FALLBACK};
 use crate::fleet::requester::Requester;
 
 /// Minimum time from a redirect to the device's next check for the redirect to count as an attempt, in seconds.
@@ -132,7 +132,7 @@ impl Evidence {
                     after.clear();
                 }
                 let age = after.entry.delivered.map(|at| now.since(at));
-                if age.is_some_and(|age| !facts.circumstances(0).too_soon(age)) {
+                if age.is_some_and(|age| !facts.circumstances(0).is_too_soon(age)) {
                     after.count_revert(now);
                 }
                 if !after.is_worth_it() {
@@ -223,7 +223,7 @@ impl Evidence {
         };
         let awaited = facts.waits.filter(|waits| waits.content == entry.content);
         let within = awaited.map_or(0, |waits| waits.within);
-        if facts.circumstances(within).too_soon(age) || age < within {
+        if facts.circumstances(within).is_too_soon(age) || age < within {
             return;
         }
         match entry.by_proxy {

@@ -151,7 +151,7 @@ impl Pin {
         };
         PinEntry {
             owner: key,
-            said: self.said,
+            statement: self.said,
             content: self.content,
             used,
             reach,
@@ -356,7 +356,7 @@ impl Pins {
     pub fn load(&mut self, entry: &PinEntry, now: Stamp) {
         let key = entry.owner;
         self.table.retain(key, |slot| {
-            (slot.record.content, slot.record.said) != (entry.content, entry.said)
+            (slot.record.content, slot.record.said) != (entry.content, entry.statement)
         });
         if now.since(entry.used) < KEPT {
             let written = Written {
@@ -365,7 +365,7 @@ impl Pins {
             };
             let pin = Pin {
                 content: entry.content,
-                said: entry.said,
+                said: entry.statement,
                 reach: entry.reach,
                 size: entry.reach,
                 worth: PinWorth::of_number(entry.worth),

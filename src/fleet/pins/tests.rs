@@ -293,7 +293,7 @@ fn pins_of_the_key_of_version_0_1_0_still_count() {
     let mut pins = Pins::new(8);
     let entry = PinEntry {
         owner: device().keys().nth(1).unwrap(),
-        said: device().said(),
+        statement: device().said(),
         content: A,
         used: NOW,
         reach: u64::MAX,

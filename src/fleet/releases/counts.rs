@@ -3,7 +3,7 @@
 use super::{ProjectId, ReleaseRecord, Releases};
 use crate::fleet::clock::Stamp;
 use crate::fleet::entry::ReleaseEntry;
-use crate::fleet::journey::{Journey, Outcome, State, TargetId};
+use crate::fleet::progress::{Outcome, Progress, State, TargetId};
 
 /// Number of devices in each state on their way to one release.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,20 +41,20 @@ impl StateCounts {
 }
 
 impl Releases {
-    /// Counts a change of a device from one [`Journey`] to another. The counts by state change only here.
-    pub fn moved(&mut self, before: Option<Journey>, after: Option<Journey>) {
-        let is_revert = |journey: Journey| journey.outcome.is_some_and(Outcome::is_revert);
-        if let Some(journey) = before
-            && let Some(target) = self.get_mut(journey.target)
+    /// Counts a change of a device from one [`Progress`] to another. The counts by state change only here.
+    pub fn moved(&mut self, before: Option<Progress>, after: Option<Progress>) {
+        let is_revert = |progress: Progress| progress.outcome.is_some_and(Outcome::is_revert);
+        if let Some(progress) = before
+            && let Some(target) = self.get_mut(progress.target)
         {
-            target.counts.remove(journey.state);
-            target.reverted -= u32::from(is_revert(journey));
+            target.counts.remove(progress.state);
+            target.reverted -= u32::from(is_revert(progress));
         }
-        if let Some(journey) = after
-            && let Some(target) = self.get_mut(journey.target)
+        if let Some(progress) = after
+            && let Some(target) = self.get_mut(progress.target)
         {
-            target.counts.add(journey.state, 1);
-            target.reverted += u32::from(is_revert(journey));
+            target.counts.add(progress.state, 1);
+            target.reverted += u32::from(is_revert(progress));
         }
     }
 

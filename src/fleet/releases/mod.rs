@@ -19,7 +19,7 @@ use self::stages::StageRecord;
 pub use self::stages::StageView;
 use super::clock::Stamp;
 use super::entry::{Authors, ChangeEntry, JournalEntry, Noticed, ReleaseEntry, StageEntry};
-use super::journey::TargetId;
+use super::progress::TargetId;
 use crate::decision::{Fused, Reached};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;

@@ -15,8 +15,8 @@ use siphasher::sip::SipHasher24;
 
 use self::file::OutcomeFile;
 use super::clock::{Stamp, Wall};
-use super::journey::{Journey, Outcome, State, TargetId};
 use super::network::Network;
+use super::progress::{Outcome, Progress, State, TargetId};
 use super::releases::StateCounts;
 use super::short_version::ShortVersion;
 use crate::firmware::ContentId;
@@ -73,8 +73,8 @@ impl OutcomeKind {
     ];
 
     /// Kind of the outcome of a journey; `None` if the device never had the whole file.
-    pub fn of(journey: Journey) -> Option<OutcomeKind> {
-        match (journey.outcome, journey.state) {
+    pub fn of(progress: Progress) -> Option<OutcomeKind> {
+        match (progress.outcome, progress.state) {
             (Some(Outcome::Confirmed), _) => Some(OutcomeKind::Confirmed),
             (Some(Outcome::Reverted), _) => Some(OutcomeKind::Reverted),
             (Some(Outcome::FellBack), _) => Some(OutcomeKind::FellBack),

@@ -12,7 +12,7 @@ use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::unix_now;
 use crate::fleet::devices::{DeviceColumn, DevicePlace, DeviceSearch};
 use crate::fleet::entry::ChangeEntry;
-use crate::fleet::journey::State;
+use crate::fleet::progress::State;
 use crate::fleet::view::Filter;
 use crate::operator::codec::StatusCode;
 use crate::operator::context::OperatorContext;

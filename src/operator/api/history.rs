@@ -109,7 +109,7 @@ pub(super) async fn versions(context: &OperatorContext, head: &RequestHead) -> A
     }
     let mut devices = walk.running;
     for (_, _, taken) in resolutions(&context.fleet.borrow()) {
-        for key in taken.ran() {
+        for key in taken.run_versions() {
             devices.entry(key).or_default();
         }
     }

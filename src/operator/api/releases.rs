@@ -17,7 +17,7 @@ use crate::firmware::words;
 use crate::fleet::Fleet;
 use crate::fleet::clock::unix_now;
 use crate::fleet::devices::EstablishedWalk;
-use crate::fleet::journey::State;
+use crate::fleet::progress::State;
 use crate::fleet::shared::SHARED_STATES;
 use crate::logging::Civil;
 use crate::operator::blocking::unblock;

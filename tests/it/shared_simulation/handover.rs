@@ -3,7 +3,7 @@
 use super::replicas::{Device, HOUR, Replicas, Setup, devices};
 use crate::common::simulation::{Dice, folder};
 use luat_ota::firmware::catalog::Catalog;
-use luat_ota::fleet::journey::State;
+use luat_ota::fleet::progress::State;
 
 /// Two replicas with a release, and two devices of each that have downloaded the release and do not run it.
 fn two_replicas(catalog: &Catalog) -> (Replicas, Vec<Device>) {

@@ -17,7 +17,7 @@ fn restarted(fleet: &TestDevices) -> TestDevices {
             _ => {}
         }
     }
-    next.devices.loaded(0);
+    next.devices.finish_loading(0);
     next
 }
 
@@ -47,15 +47,15 @@ fn confirmed<const N: usize>(fleet: &TestDevices) -> [u32; N] {
 }
 
 /// Offers only 1.0.N to a device that reports another version, and lets the device come back with 1.0.N.
-fn takes(fleet: &mut TestDevices, id: &str, n: u8, before: &str) {
+fn confirm(fleet: &mut TestDevices, id: &str, n: u8, before: &str) {
     let version = format!("1.0.{n}");
     let path = format!("P/{version}/a.bin");
     fleet.catalog = folder(&[(&path, n)]);
     let now = fleet.now;
     fleet.devices.catalog(&fleet.catalog, now);
-    fleet.later(100).asks(id, before, HOME);
-    fleet.gets_all(id, n, HOME);
-    fleet.later(100).asks(id, &version, HOME);
+    fleet.wait(100).check(id, before, HOME);
+    fleet.download_all(id, n, HOME);
+    fleet.wait(100).check(id, &version, HOME);
     assert_eq!(fleet.state(id), Some(State::Confirmed), "{version}");
 }
 
@@ -65,7 +65,7 @@ fn confirmed_counts_survive_any_number_of_newer_releases_and_a_restart() {
     let mut fleet = TestDevices::with(100, &[("P/1.0.0/a.bin", 99)]);
     for n in 1..=6 {
         for id in [A, "862991443750000"] {
-            takes(&mut fleet, id, n, &format!("1.0.{}", n - 1));
+            confirm(&mut fleet, id, n, &format!("1.0.{}", n - 1));
         }
         let expected: [u32; 6] = std::array::from_fn(|at| if at < n.into() { 2 } else { 0 });
         assert_eq!(confirmed::<6>(&fleet), expected, "after 1.0.{n}");
@@ -81,30 +81,29 @@ fn confirmed_counts_survive_any_number_of_newer_releases_and_a_restart() {
         );
     }
     // The devices send more checks, and nothing is counted twice.
-    fleet.later(600).asks(A, "1.0.6", HOME);
-    fleet.later(600).asks(A, "1.0.6", HOME);
+    fleet.wait(600).check(A, "1.0.6", HOME);
+    fleet.wait(600).check(A, "1.0.6", HOME);
     assert_eq!(confirmed::<6>(&fleet), [2; 6]);
 }
 
 #[test]
-fn a_device_that_comes_back_before_the_end_of_its_download_is_noted_is_counted_after_a_restart_too()
-{
+fn a_device_that_confirms_before_the_end_of_its_download_is_noted_stays_counted_after_a_restart() {
     let mut fleet = TestDevices::with(100, &[("P/1.0.1/a.bin", 1)]);
     let _release_found = fleet.devices.notices();
-    fleet.asks(A, "1.0.0", HOME);
-    fleet.gets(A, 1, 0, SIZE - 10);
-    fleet.later(5).asks(A, "1.0.1", HOME);
+    fleet.check(A, "1.0.0", HOME);
+    fleet.download(A, 1, 0, SIZE - 10);
+    fleet.wait(5).check(A, "1.0.1", HOME);
     assert_eq!(fleet.state(A), Some(State::Confirmed));
     // An invented device can send all these requests.
     assert_eq!(fleet.is_established(A), Some(false));
     assert!(fleet.devices.notices().is_empty());
-    fleet.later(1).gets_all(A, 1, HOME);
+    fleet.wait(1).download_all(A, 1, HOME);
     assert_eq!(fleet.state(A), Some(State::Confirmed));
     assert_eq!(fleet.is_established(A), Some(true));
-    let told = fleet.devices.notices();
+    let notices = fleet.devices.notices();
     assert!(
-        matches!(&told[..], [notice] if notice.kind == NoticeKind::FirstConfirmed && &*notice.device == A),
-        "{told:?}"
+        matches!(&notices[..], [notice] if notice.kind == NoticeKind::FirstConfirmed && &*notice.device == A),
+        "{notices:?}"
     );
     assert_eq!(confirmed::<1>(&fleet), [1]);
     assert_eq!(confirmed::<1>(&restarted(&fleet)), [1]);
@@ -113,26 +112,26 @@ fn a_device_that_comes_back_before_the_end_of_its_download_is_noted_is_counted_a
 
 // Case 44.
 #[test]
-fn a_device_that_takes_the_same_release_again_is_confirmed_with_it_once() {
+fn a_device_that_installs_a_release_twice_is_confirmed_with_it_once() {
     let mut fleet = TestDevices::with(100, &[("P/1.0.0/a.bin", 99)]);
-    takes(&mut fleet, A, 1, "1.0.0");
-    takes(&mut fleet, A, 2, "1.0.1");
+    confirm(&mut fleet, A, 1, "1.0.0");
+    confirm(&mut fleet, A, 2, "1.0.1");
     // Two days later the device is flashed over a cable.
-    fleet.later(2 * DAY);
-    takes(&mut fleet, A, 1, "0.9.0");
-    takes(&mut fleet, A, 2, "1.0.1");
+    fleet.wait(2 * DAY);
+    confirm(&mut fleet, A, 1, "0.9.0");
+    confirm(&mut fleet, A, 2, "1.0.1");
     assert_eq!(confirmed::<2>(&fleet), [1, 1]);
     assert_eq!(confirmed::<2>(&restarted(&fleet)), [1, 1]);
     // The same release with another file.
-    fleet.later(2 * DAY);
+    fleet.wait(2 * DAY);
     fleet.catalog = folder(&[("P/1.0.2/a.bin", 9)]);
     let now = fleet.now;
     fleet.devices.catalog(&fleet.catalog, now);
-    fleet.later(100).asks(A, "1.0.0", HOME);
+    fleet.wait(100).check(A, "1.0.0", HOME);
     let counts = fleet.devices.releases.counts("P", "1.0.2");
     assert_eq!((counts.of(State::Confirmed), counts.total()), (0, 1));
-    fleet.gets_all(A, 9, HOME);
-    fleet.later(100).asks(A, "1.0.2", HOME);
+    fleet.download_all(A, 9, HOME);
+    fleet.wait(100).check(A, "1.0.2", HOME);
     assert_eq!(confirmed::<2>(&fleet), [1, 1]);
 }
 
@@ -141,16 +140,16 @@ fn a_device_that_takes_the_same_release_again_is_confirmed_with_it_once() {
 fn a_device_that_falls_back_is_not_confirmed_and_one_that_is_forgotten_stays_counted() {
     let mut fleet = TestDevices::with(10, &[("P/1.0.0/a.bin", 99)]);
     for n in 0..9 {
-        takes(&mut fleet, &imei(n), 1, "1.0.0");
+        confirm(&mut fleet, &imei(n), 1, "1.0.0");
     }
-    fleet.later(100).asks(&imei(0), "1.0.0", HOME);
+    fleet.wait(100).check(&imei(0), "1.0.0", HOME);
     assert_eq!(fleet.state(&imei(0)), Some(State::Reverted));
     assert_eq!(confirmed::<1>(&fleet), [8]);
     // Two new devices replace the two that were not seen for the longest time.
-    fleet.later(8 * DAY);
+    fleet.wait(8 * DAY);
     for n in [100, 101] {
         fleet.listed = true;
-        fleet.asks(&imei(n), "1.0.1", HOME);
+        fleet.check(&imei(n), "1.0.1", HOME);
     }
     let known = |n| fleet.devices.knows(device(&imei(n)));
     assert_eq!([known(0), known(1), known(2)], [true, false, false]);
@@ -160,7 +159,7 @@ fn a_device_that_falls_back_is_not_confirmed_and_one_that_is_forgotten_stays_cou
 
 // Case 42.
 #[test]
-fn a_device_is_asked_about_with_all_that_it_states_also_after_a_restart() {
+fn the_check_of_a_device_is_known_in_full_also_after_a_restart() {
     let mut fleet = TestDevices::new(100);
     for name in ["P_LuatOS-SoC_Air780E", "P_LuatOS-SoC_Air780EPM", "P"] {
         let check = Check {
@@ -189,8 +188,8 @@ fn a_device_is_asked_about_with_all_that_it_states_also_after_a_restart() {
             same_session: false,
             is_given: false,
         };
-        fleet.devices.seen(sighting, fleet.now);
-        fleet.later(100).write();
+        fleet.devices.record_check(sighting, fleet.now);
+        fleet.wait(100).write();
         for devices in [
             &fleet.devices,
             &restarted(&fleet).devices,

@@ -1,13 +1,13 @@
 use super::*;
 
 #[test]
-fn a_report_is_displayed_and_changes_neither_the_journey_nor_the_fuse() {
+fn a_report_is_displayed_and_changes_neither_the_progress_nor_the_fuse() {
     let mut fleet = TestDevices::with(100, &[("P/1.0.0/a.bin", 9), ("P/2.0.0/a.bin", 1)]);
     fleet.listed = true;
-    fleet.asks(A, "1.0.0", HOME);
-    fleet.gets_all(A, 1, HOME);
+    fleet.check(A, "1.0.0", HOME);
+    fleet.download_all(A, 1, HOME);
     for report in [Report::Failed, Report::Other, Report::Updated] {
-        fleet.later(90);
+        fleet.wait(90);
         fleet.devices.reported(device(A), content_id(1), report);
         // A report about another content has no effect.
         fleet
@@ -15,11 +15,11 @@ fn a_report_is_displayed_and_changes_neither_the_journey_nor_the_fuse() {
             .reported(device(A), content_id(9), Report::Other);
         assert_eq!(fleet.report(A), Some(report));
         assert_eq!(fleet.state(A), Some(State::Delivered));
-        assert_eq!(fleet.tried(1), (0, 0));
+        assert_eq!(fleet.results(1), (0, 0));
     }
-    fleet.later(90).asks(A, "1.0.0", HOME);
+    fleet.wait(90).check(A, "1.0.0", HOME);
     assert_eq!(fleet.state(A), Some(State::Reverted));
-    assert_eq!(fleet.tried(1), (0, 1), "the check is the evidence");
+    assert_eq!(fleet.results(1), (0, 1), "the check is the evidence");
 }
 
 // Case 22.
@@ -30,55 +30,55 @@ fn six_devices_that_report_a_failure_and_run_the_new_version_are_confirmed() {
     let home = |number: u64| Network::V4([10, number as u8, 1]);
     for number in 0..6 {
         let id = imei(number);
-        fleet.asks(&id, "1.0.0", home(number));
-        fleet.gets_all(&id, 1, home(number));
+        fleet.check(&id, "1.0.0", home(number));
+        fleet.download_all(&id, 1, home(number));
     }
-    fleet.later(300);
+    fleet.wait(300);
     for number in 0..6 {
         let id = imei(number);
         let (device, content) = (device(&id), content_id(1));
         fleet.devices.reported(device, content, Report::Failed);
         assert_eq!(fleet.state(&id), Some(State::Delivered));
     }
-    assert_eq!(fleet.tried(1), (0, 0), "a report alone is no evidence");
-    fleet.later(5);
+    assert_eq!(fleet.results(1), (0, 0), "a report alone is no evidence");
+    fleet.wait(5);
     for number in 0..6 {
         let id = imei(number);
-        fleet.asks(&id, "2.0.0", home(number));
+        fleet.check(&id, "2.0.0", home(number));
         assert_eq!(fleet.state(&id), Some(State::Confirmed));
         assert_eq!(fleet.report(&id), Some(Report::Failed));
     }
-    assert_eq!(fleet.tried(1), (6, 0));
+    assert_eq!(fleet.results(1), (6, 0));
 }
 
 #[test]
 fn a_release_that_a_person_resumed_is_counted_anew() {
     let mut fleet = TestDevices::with(100, &[("P/1.0.0/a.bin", 9), ("P/2.0.0/a.bin", 1)]);
     for id in [A, &imei(2)] {
-        fleet.asks(id, "1.0.0", HOME);
-        fleet.gets_all(id, 1, HOME);
-        fleet.later(90).asks(id, "1.0.0", HOME);
+        fleet.check(id, "1.0.0", HOME);
+        fleet.download_all(id, 1, HOME);
+        fleet.wait(90).check(id, "1.0.0", HOME);
     }
-    assert_eq!(fleet.tried(1), (0, 2));
+    assert_eq!(fleet.results(1), (0, 2));
     let now = fleet.now;
-    fleet.pauses();
+    fleet.pause();
     assert!(fleet.devices.resume("P", "2.0.0", now));
-    assert_eq!(fleet.tried(1), (0, 0));
-    fleet.asks(A, "2.0.0", HOME);
-    assert_eq!(fleet.tried(1), (1, 0));
-    fleet.later(90).asks(A, "1.0.0", HOME);
-    assert_eq!(fleet.tried(1), (0, 1));
+    assert_eq!(fleet.results(1), (0, 0));
+    fleet.check(A, "2.0.0", HOME);
+    assert_eq!(fleet.results(1), (1, 0));
+    fleet.wait(90).check(A, "1.0.0", HOME);
+    assert_eq!(fleet.results(1), (0, 1));
 }
 
 /// Devices that were first seen three days ago, and a release that has just been published.
 fn with_established(numbers: std::ops::Range<u64>) -> TestDevices {
     let mut fleet = TestDevices::with(1000, &[("P/1.0.0/a.bin", 9)]);
     for _ in 0..3 {
-        fleet.ask(numbers.clone(), HOME);
-        fleet.later(DAY);
+        fleet.check_many(numbers.clone(), HOME);
+        fleet.wait(DAY);
     }
-    fleet.ask(numbers, HOME);
-    fleet.later(60);
+    fleet.check_many(numbers, HOME);
+    fleet.wait(60);
     let files = [("P/1.0.0/a.bin", 9), ("P/2.0.0/a.bin", 1)];
     fleet.catalog = folder(&files);
     let now = fleet.now;
@@ -87,13 +87,13 @@ fn with_established(numbers: std::ops::Range<u64>) -> TestDevices {
 }
 
 #[test]
-fn established_devices_count_and_others_do_not_beside_ten_of_them() {
+fn only_established_devices_count_if_there_are_ten() {
     let mut fleet = with_established(0..10);
     for n in 0..5 {
         let id = imei(100 + n);
-        fleet.later(60).asks(&id, "1.0.0", AWAY);
-        fleet.gets_all(&id, 1, AWAY);
-        fleet.later(60).asks(&id, "1.0.0", AWAY);
+        fleet.wait(60).check(&id, "1.0.0", AWAY);
+        fleet.download_all(&id, 1, AWAY);
+        fleet.wait(60).check(&id, "1.0.0", AWAY);
     }
     let census = fleet.census("{}");
     assert_eq!(census.established, 10);
@@ -105,27 +105,27 @@ fn established_devices_count_and_others_do_not_beside_ten_of_them() {
     // The server does not wait for devices that the rules exclude.
     assert_eq!(fleet.census(r#"{ "percent": 0 }"#).groups[0].admitted, 0);
     // Nor for a device that has sent a check since then and was not offered the release.
-    fleet.asks(&imei(0), "2.0.0", HOME);
+    fleet.check(&imei(0), "2.0.0", HOME);
     assert_eq!(fleet.census("{}").groups[0].admitted, 9);
     // Nor for devices that were not seen for three of their intervals.
-    fleet.later(4 * DAY);
+    fleet.wait(4 * DAY);
     assert_eq!(fleet.census("{}").groups[0].admitted, 0);
 }
 
 #[test]
-fn every_device_with_a_whole_download_counts_beside_fewer_than_ten_established() {
+fn every_device_with_a_whole_download_counts_if_fewer_than_ten_are_established() {
     let mut fleet = with_established(0..9);
     let versions = ["1.0.0", "1.0.0", "2.0.0", "1.0.0", "1.0.0"];
     for (n, version) in (100..).zip(versions) {
         let (id, network) = (imei(n), if n == 100 { AWAY } else { HOME });
-        fleet.later(60).asks(&id, "1.0.0", network);
-        fleet.gets_all(&id, 1, network);
-        fleet.later(60).asks(&id, version, network);
+        fleet.wait(60).check(&id, "1.0.0", network);
+        fleet.download_all(&id, 1, network);
+        fleet.wait(60).check(&id, version, network);
     }
-    fleet.asks(&imei(200), "1.0.0", HOME);
+    fleet.check(&imei(200), "1.0.0", HOME);
     let census = fleet.census("{}");
     assert_eq!(census.established, 9);
-    let [all, of_content] = &census.groups[..] else {
+    let [all, content_group] = &census.groups[..] else {
         panic!("one content");
     };
     assert_eq!(
@@ -133,12 +133,12 @@ fn every_device_with_a_whole_download_counts_beside_fewer_than_ten_established()
         (1, 4, 5)
     );
     assert!(all.reverted_spread && all.spread);
-    assert_eq!(of_content, all);
+    assert_eq!(content_group, all);
     // Silence is an outcome, too.
-    fleet.asks(&imei(101), "1.0.0", HOME);
-    fleet.gets_all(&imei(200), 1, HOME);
+    fleet.check(&imei(101), "1.0.0", HOME);
+    fleet.download_all(&imei(200), 1, HOME);
     assert_eq!(fleet.census("{}").groups[0].outcomes.heard(), 5);
-    fleet.later(3 * DAY + 1);
+    fleet.wait(3 * DAY + 1);
     for _ in 0..2 {
         fleet.devices.sweep_silent(fleet.now);
     }
@@ -147,7 +147,7 @@ fn every_device_with_a_whole_download_counts_beside_fewer_than_ten_established()
 
 // Case 56.
 #[test]
-fn devices_are_counted_that_run_a_version_above_every_release_that_is_left() {
+fn devices_with_a_version_above_every_remaining_release_are_counted() {
     let mut fleet = TestDevices::with(100, &[("P/1.0.2/a.bin", 1), ("P/2012.1.4/b.bin", 2)]);
     for (n, version) in [
         (1, "2012.1.4"),
@@ -158,7 +158,7 @@ fn devices_are_counted_that_run_a_version_above_every_release_that_is_left() {
         (6, "beta"),
         (7, "2012.2.0"),
     ] {
-        fleet.asks(&imei(n), version, HOME);
+        fleet.check(&imei(n), version, HOME);
     }
     let above = |fleet: &TestDevices, files: &[(&str, u8)]| -> Vec<(String, u32)> {
         let mut walk = fleet.devices.above_walk(&folder(files));

@@ -1,7 +1,7 @@
 use super::*;
 
 /// The step, its version and its reason, newest first.
-fn told(fleet: &TestDevices, id: &str) -> Vec<String> {
+fn texts(fleet: &TestDevices, id: &str) -> Vec<String> {
     let steps = fleet.devices.steps(device(id)).unwrap().steps;
     let text = |step: StepView| {
         let reason = step.reason.unwrap_or_default();
@@ -11,12 +11,12 @@ fn told(fleet: &TestDevices, id: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_happens_to_a_device_is_shown_newest_first_and_the_same_answer_once() {
+fn steps_are_shown_newest_first_and_a_repeated_reply_once() {
     let mut fleet = TestDevices::new(100);
-    fleet.asks(A, "1.0.0", HOME);
-    fleet.later(5).gets_all(A, 1, HOME);
+    fleet.check(A, "1.0.0", HOME);
+    fleet.wait(5).download_all(A, 1, HOME);
     for _ in 0..3 {
-        fleet.later(600).asks(A, "2.0.0", HOME);
+        fleet.wait(600).check(A, "2.0.0", HOME);
     }
     let expected = [
         "refused nothing newer",
@@ -27,7 +27,7 @@ fn what_happens_to_a_device_is_shown_newest_first_and_the_same_answer_once() {
         "offered 2.0.0",
         "seen ",
     ];
-    assert_eq!(told(&fleet, A), expected);
+    assert_eq!(texts(&fleet, A), expected);
     let view = fleet.devices.steps(device(A)).unwrap();
     assert_eq!(view.since, START);
     assert_eq!(view.refusal, Some(("nothing newer".into(), fleet.now)));
@@ -35,28 +35,28 @@ fn what_happens_to_a_device_is_shown_newest_first_and_the_same_answer_once() {
     assert_eq!(times, [605, 605, 605, 5, 5, 0, 0]);
     assert_eq!(fleet.devices.steps(device(&imei(1))), None);
     // Another device has its own steps.
-    fleet.later(1).asks(&imei(2), "2.0.0", HOME);
-    assert_eq!(told(&fleet, &imei(2)), ["refused nothing newer", "seen "]);
-    assert_eq!(told(&fleet, A), expected);
+    fleet.wait(1).check(&imei(2), "2.0.0", HOME);
+    assert_eq!(texts(&fleet, &imei(2)), ["refused nothing newer", "seen "]);
+    assert_eq!(texts(&fleet, A), expected);
 }
 
 #[test]
 fn a_refusal_between_two_offers_of_the_same_release_is_a_step_and_so_is_the_second_offer() {
     let mut fleet = TestDevices::new(100);
-    fleet.asks(A, "1.0.0", HOME);
+    fleet.check(A, "1.0.0", HOME);
     fleet.catalog = folder(&[("P/0.9.0/a.bin", 2)]);
-    fleet.later(60).asks(A, "1.0.0", HOME);
+    fleet.wait(60).check(A, "1.0.0", HOME);
     let refused = fleet.now;
     fleet.catalog = folder(&[("P/2.0.0/a.bin", 1)]);
-    fleet.later(60).asks(A, "1.0.0", HOME);
-    fleet.later(60).asks(A, "1.0.0", HOME);
+    fleet.wait(60).check(A, "1.0.0", HOME);
+    fleet.wait(60).check(A, "1.0.0", HOME);
     let steps = [
         "offered 2.0.0",
         "refused nothing newer",
         "offered 2.0.0",
         "seen ",
     ];
-    assert_eq!(told(&fleet, A), steps);
+    assert_eq!(texts(&fleet, A), steps);
     let refusal = fleet.devices.steps(device(A)).unwrap().refusal;
     assert_eq!(refusal, Some(("nothing newer".into(), refused)));
 }
@@ -65,9 +65,9 @@ fn a_refusal_between_two_offers_of_the_same_release_is_a_step_and_so_is_the_seco
 fn no_more_than_twenty_steps_are_shown() {
     let mut fleet = TestDevices::new(100);
     for n in 0..12 {
-        fleet.later(60).asks(A, &format!("3.0.{n}"), HOME);
+        fleet.wait(60).check(A, &format!("3.0.{n}"), HOME);
     }
-    let steps = told(&fleet, A);
+    let steps = texts(&fleet, A);
     assert_eq!(steps.len(), 20);
     assert_eq!(
         (&*steps[0], &*steps[1]),
@@ -76,11 +76,11 @@ fn no_more_than_twenty_steps_are_shown() {
 }
 
 #[test]
-fn a_device_of_an_earlier_run_shows_what_its_record_says() {
+fn a_device_of_an_earlier_run_shows_the_steps_in_its_record() {
     let mut fleet = TestDevices::new(100);
     fleet.listed = true;
-    fleet.asks(A, "1.0.0", HOME);
-    fleet.later(60).gets_all(A, 1, HOME);
+    fleet.check(A, "1.0.0", HOME);
+    fleet.wait(60).download_all(A, 1, HOME);
     fleet.write();
     let mut loaded = Devices::new(100, fleet.now);
     for (entry, _) in std::mem::take(&mut fleet.written) {
@@ -89,7 +89,7 @@ fn a_device_of_an_earlier_run_shows_what_its_record_says() {
         }
     }
     fleet.devices = loaded;
-    assert_eq!(told(&fleet, A), ["delivered 2.0.0", "seen "]);
+    assert_eq!(texts(&fleet, A), ["delivered 2.0.0", "seen "]);
     let view = fleet.devices.steps(device(A)).unwrap();
     assert_eq!((view.since, view.refusal), (fleet.now, None));
 }
@@ -98,22 +98,22 @@ fn a_device_of_an_earlier_run_shows_what_its_record_says() {
 fn invented_devices_evict_no_step_and_a_full_memory_is_searched_fast() {
     let mut fleet = TestDevices::new(100_000);
     fleet.listed = true;
-    fleet.asks(A, "1.0.0", HOME);
-    let steps = told(&fleet, A);
+    fleet.check(A, "1.0.0", HOME);
+    let steps = texts(&fleet, A);
     fleet.listed = false;
     // Each device makes one step.
-    fleet.later(60).ask(0..66_000, AWAY);
-    assert_eq!(told(&fleet, A), steps);
+    fleet.wait(60).check_many(0..66_000, AWAY);
+    assert_eq!(texts(&fleet, A), steps);
     assert_eq!(fleet.devices.steps(device(A)).unwrap().since, START);
     // The steps of an established device are still recorded, and evict the oldest ones.
-    fleet.later(60).asks(A, "2.0.0", HOME);
+    fleet.wait(60).check(A, "2.0.0", HOME);
     assert_eq!(
-        told(&fleet, A)[..2],
+        texts(&fleet, A)[..2],
         ["refused nothing newer", "confirmed 2.0.0"]
     );
     let began = std::time::Instant::now();
     for _ in 0..20 {
-        assert!(!told(&fleet, A).is_empty());
+        assert!(!texts(&fleet, A).is_empty());
     }
     println!("{:?} for one device among all steps", began.elapsed() / 20);
 }

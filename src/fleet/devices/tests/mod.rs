@@ -11,7 +11,7 @@ use crate::firmware::catalog::sample::{self, content_id};
 use crate::firmware::rules::Rules;
 use crate::fleet::clock::Wall;
 use crate::fleet::entry::DeviceEntry;
-use crate::fleet::journey::{Outcome, State, TargetId};
+use crate::fleet::progress::{Outcome, State, TargetId};
 use crate::fleet::releases::StateCounts;
 use crate::fleet::releases::fuse::Census;
 use crate::fleet::report::Report;
@@ -61,12 +61,12 @@ impl TestDevices {
         fleet
     }
 
-    fn later(&mut self, seconds: u32) -> &mut TestDevices {
+    fn wait(&mut self, seconds: u32) -> &mut TestDevices {
         self.now = self.now.plus(seconds);
         self
     }
 
-    fn asks(&mut self, id: &str, version: &str, network: Network) {
+    fn check(&mut self, id: &str, version: &str, network: Network) {
         let check = Check {
             device: DeviceId::parse(id),
             device_text: id.into(),
@@ -90,12 +90,12 @@ impl TestDevices {
             same_session: false,
             is_given: false,
         };
-        self.devices.seen(sighting, self.now);
+        self.devices.record_check(sighting, self.now);
         self.write();
     }
 
     /// Lets many devices send the same check.
-    fn ask(&mut self, numbers: std::ops::Range<u64>, network: Network) {
+    fn check_many(&mut self, numbers: std::ops::Range<u64>, network: Network) {
         let mut check = Check {
             firmware_name: Some("P_LuatOS-SoC_Air780E".into()),
             version: "1.0.0".into(),
@@ -119,7 +119,7 @@ impl TestDevices {
                 same_session: false,
                 is_given: false,
             };
-            self.devices.seen(sighting, self.now);
+            self.devices.record_check(sighting, self.now);
             self.written.extend(self.devices.take());
         }
     }
@@ -128,18 +128,18 @@ impl TestDevices {
         self.written.extend(self.devices.take());
     }
 
-    fn gets(&mut self, id: &str, content: u8, start: u64, high: u64) {
-        let piece = device_transfer(id, content, start);
-        self.devices.begun(piece);
-        self.devices.acknowledged(piece, high, self.now);
+    fn download(&mut self, id: &str, content: u8, start: u64, high: u64) {
+        let transfer = device_transfer(id, content, start);
+        self.devices.begun(transfer);
+        self.devices.acknowledged(transfer, high, self.now);
         self.write();
     }
 
-    fn gets_all(&mut self, id: &str, content: u8, network: Network) {
-        self.gets(id, content, 0, SIZE);
-        let piece = device_transfer(id, content, 0);
+    fn download_all(&mut self, id: &str, content: u8, network: Network) {
+        self.download(id, content, 0, SIZE);
+        let transfer = device_transfer(id, content, 0);
         self.devices
-            .delivered(piece, (SIZE, false), network, self.now);
+            .delivered(transfer, (SIZE, false), network, self.now);
         self.write();
     }
 
@@ -148,7 +148,7 @@ impl TestDevices {
     }
 
     fn state(&self, id: &str) -> Option<State> {
-        Some(self.devices.table.device(device(id))?.journey?.state)
+        Some(self.devices.table.device(device(id))?.progress?.state)
     }
 
     fn is_established(&self, id: &str) -> Option<bool> {
@@ -157,7 +157,7 @@ impl TestDevices {
     }
 
     /// Lets the fuse pause release 2.0.0, if there is one.
-    fn pauses(&mut self) {
+    fn pause(&mut self) {
         if let Some(mut entry) = self.devices.releases.entry("P", "2.0.0") {
             entry.fused = Some("fuse: 3 of 9 devices".into());
             self.devices.load_release(entry);
@@ -165,18 +165,18 @@ impl TestDevices {
     }
 
     /// Numbers of devices whose last result with a content is "confirmed" and "reverted".
-    fn tried(&self, content: u8) -> (u32, u32) {
+    fn results(&self, content: u8) -> (u32, u32) {
         let all = self
             .devices
             .table
             .from(0)
-            .filter_map(|(_, record)| record.journey);
-        let of_content = all.filter(|journey| {
-            let target = self.devices.releases.get(journey.target).unwrap();
+            .filter_map(|(_, record)| record.progress);
+        let of_content = all.filter(|progress| {
+            let target = self.devices.releases.get(progress.target).unwrap();
             target.content == content_id(content)
         });
-        of_content.fold((0, 0), |(confirmed, reverted), journey| {
-            match journey.outcome {
+        of_content.fold((0, 0), |(confirmed, reverted), progress| {
+            match progress.outcome {
                 None => (confirmed, reverted),
                 Some(Outcome::Confirmed) => (confirmed + 1, reverted),
                 Some(Outcome::Reverted | Outcome::FellBack) => (confirmed, reverted + 1),
@@ -212,88 +212,88 @@ fn imei(number: u64) -> String {
 const A: &str = "862991443753386";
 
 #[test]
-fn a_device_goes_its_way_to_the_end() {
+fn an_update_goes_from_offered_to_confirmed() {
     let mut fleet = TestDevices::new(100);
-    fleet.asks(A, "1.0.0", HOME);
+    fleet.check(A, "1.0.0", HOME);
     assert_eq!(fleet.state(A), Some(State::Offered));
-    fleet.gets(A, 1, 0, 40_000);
+    fleet.download(A, 1, 0, 40_000);
     assert_eq!(fleet.state(A), Some(State::Downloading));
     assert!(fleet.written.is_empty());
     // A range of the same download.
-    fleet.gets(A, 1, 40_000, SIZE);
+    fleet.download(A, 1, 40_000, SIZE);
     let rest = device_transfer(A, 1, 40_000);
     fleet
         .devices
         .delivered(rest, (SIZE, false), HOME, fleet.now);
     assert_eq!(fleet.state(A), Some(State::Delivered));
-    fleet.later(30).asks(A, "2.0.0", NEXT_DOOR);
+    fleet.wait(30).check(A, "2.0.0", NEXT_DOOR);
     assert_eq!(fleet.state(A), Some(State::Confirmed));
     let counts = fleet.devices.releases.counts("P", "2.0.0");
     assert_eq!((counts.of(State::Confirmed), counts.total()), (1, 1));
     // The device is offered nothing more, and no further entry is written about it that day.
     fleet.write();
     let written = fleet.written.len();
-    fleet.later(3600).asks(A, "2.0.0", HOME);
+    fleet.wait(3600).check(A, "2.0.0", HOME);
     assert_eq!(fleet.written.len(), written);
 }
 
 #[test]
-fn the_same_offer_again_is_the_same_way_and_another_content_a_new_one() {
+fn a_repeated_offer_continues_the_update_and_another_content_begins_a_new_one() {
     let mut fleet = TestDevices::new(100);
-    fleet.asks(A, "1.0.0", HOME);
-    fleet.gets(A, 1, 0, 40_000);
-    fleet.later(600).asks(A, "1.0.0", HOME);
+    fleet.check(A, "1.0.0", HOME);
+    fleet.download(A, 1, 0, 40_000);
+    fleet.wait(600).check(A, "1.0.0", HOME);
     assert_eq!(fleet.state(A), Some(State::Downloading));
     fleet.catalog = folder(&[("P/2.0.0/a.bin", 2)]);
     let (catalog, now) = (folder(&[("P/2.0.0/a.bin", 2)]), fleet.now);
     fleet.devices.catalog(&catalog, now);
-    fleet.asks(A, "1.0.0", HOME);
+    fleet.check(A, "1.0.0", HOME);
     assert_eq!(fleet.state(A), Some(State::Offered));
     // Bytes of the other content have no effect.
-    fleet.gets(A, 1, 0, 50_000);
+    fleet.download(A, 1, 0, 50_000);
     assert_eq!(fleet.state(A), Some(State::Offered));
 }
 
 #[test]
-fn a_revert_counts_from_the_place_of_the_delivery_alone() {
+fn only_a_check_from_the_network_of_the_delivery_is_a_revert() {
     let mut fleet = TestDevices::new(100);
-    fleet.asks(A, "1.0.0", HOME);
-    fleet.gets_all(A, 1, HOME);
-    fleet.later(3).asks(A, "1.0.0", HOME);
+    fleet.check(A, "1.0.0", HOME);
+    fleet.download_all(A, 1, HOME);
+    fleet.wait(3).check(A, "1.0.0", HOME);
     assert_eq!(fleet.state(A), Some(State::Delivered));
     // A forger sends two checks. Its network does not replace that of the device.
-    fleet.later(100).asks(A, "1.0.0", AWAY);
-    fleet.later(100).asks(A, "1.0.0", AWAY);
+    fleet.wait(100).check(A, "1.0.0", AWAY);
+    fleet.wait(100).check(A, "1.0.0", AWAY);
     assert_eq!(fleet.state(A), Some(State::Delivered));
-    fleet.later(100).asks(A, "0.9.0", NEXT_DOOR);
+    fleet.wait(100).check(A, "0.9.0", NEXT_DOOR);
     assert_eq!(fleet.state(A), Some(State::Reverted));
 }
 
 #[test]
-fn a_stranger_who_says_the_new_version_hides_no_revert() {
+fn a_forged_check_with_the_new_version_hides_no_revert() {
     let mut fleet = TestDevices::with(100, &[("P/1.0.0/a.bin", 9), ("P/2.0.0/a.bin", 1)]);
     fleet.listed = true;
-    fleet.asks(A, "1.0.0", HOME);
-    fleet.gets_all(A, 1, HOME);
-    fleet.later(90).asks(A, "2.0.0", AWAY);
-    fleet.later(90).asks(A, "1.0.0", HOME);
+    fleet.check(A, "1.0.0", HOME);
+    fleet.download_all(A, 1, HOME);
+    fleet.wait(90).check(A, "2.0.0", AWAY);
+    fleet.wait(90).check(A, "1.0.0", HOME);
     assert_eq!(fleet.state(A), Some(State::Reverted));
-    assert_eq!(fleet.tried(1), (0, 1));
+    assert_eq!(fleet.results(1), (0, 1));
 }
 
 #[test]
-fn who_does_not_come_back_is_silent_after_three_intervals_of_listening() {
+fn a_device_without_a_check_is_silent_after_three_intervals_of_uptime() {
     let mut fleet = TestDevices::new(100);
-    fleet.asks(A, "1.0.0", HOME);
-    fleet.later(700).asks(A, "1.0.0", HOME);
-    fleet.gets_all(A, 1, HOME);
+    fleet.check(A, "1.0.0", HOME);
+    fleet.wait(700).check(A, "1.0.0", HOME);
+    fleet.download_all(A, 1, HOME);
     assert!(fleet.devices.due().unwrap() < fleet.now);
-    fleet.later(3 * 700);
+    fleet.wait(3 * 700);
     fleet.devices.sweep_silent(fleet.now);
     assert_eq!(fleet.state(A), Some(State::Delivered));
     // There is nothing to search for until then.
     assert_eq!(fleet.devices.due(), Some(fleet.now.plus(1)));
-    fleet.later(1);
+    fleet.wait(1);
     fleet.devices.sweep_silent(fleet.now);
     assert_eq!(fleet.state(A), Some(State::Silent));
     fleet.devices.sweep_silent(fleet.now);
@@ -303,11 +303,11 @@ fn who_does_not_come_back_is_silent_after_three_intervals_of_listening() {
     let Some(JournalEntry::Device(mut entry)) = entries.pop() else {
         panic!("one device was written");
     };
-    entry.journey.as_mut().unwrap().state = State::Delivered;
+    entry.progress.as_mut().unwrap().state = State::Delivered;
     let began = fleet.now.plus(30 * DAY);
     fleet.devices = Devices::new(100, began);
     fleet.devices.load(entry);
-    fleet.devices.loaded(30 * DAY);
+    fleet.devices.finish_loading(30 * DAY);
     fleet.devices.sweep_silent(began.plus(3 * 700));
     assert_eq!(fleet.state(A), Some(State::Delivered));
     fleet.devices.sweep_silent(began.plus(3 * 700 + 1));
@@ -315,23 +315,23 @@ fn who_does_not_come_back_is_silent_after_three_intervals_of_listening() {
 }
 
 #[test]
-fn a_round_in_which_something_changed_is_followed_by_another() {
+fn a_sweep_during_which_a_device_changed_is_repeated() {
     let mut fleet = TestDevices::new(10_000);
     for number in 0..3000 {
         let imei = (862_991_440_000_000_u64 + number).to_string();
-        fleet.asks(&imei, "1.0.0", HOME);
+        fleet.check(&imei, "1.0.0", HOME);
     }
     let first = "862991440000000";
     fleet.devices.sweep_silent(fleet.now);
     assert!(fleet.devices.due().unwrap() < fleet.now);
     // The sweep has already passed this device.
-    fleet.gets_all(first, 1, HOME);
+    fleet.download_all(first, 1, HOME);
     fleet.devices.sweep_silent(fleet.now);
     assert!(fleet.devices.due().unwrap() < fleet.now);
     fleet.devices.sweep_silent(fleet.now);
     fleet.devices.sweep_silent(fleet.now);
     assert_eq!(fleet.devices.due(), Some(fleet.now.plus(3 * DAY + 1)));
-    fleet.later(3 * DAY + 1);
+    fleet.wait(3 * DAY + 1);
     for _ in 0..2 {
         fleet.devices.sweep_silent(fleet.now);
     }

@@ -10,14 +10,14 @@ fn check_sums(devices: &Devices, max: usize) {
         ranks[record.rank as usize] += 1;
         assert_eq!(devices.table.find(record.device), Some(slot));
         others += usize::from(matches!(record.device, DeviceId::Other(_)));
-        let Some(journey) = record.journey else {
+        let Some(progress) = record.progress else {
             continue;
         };
-        let target = devices.releases.get(journey.target).unwrap();
-        assert!(u64::from(journey.reached) <= target.size);
-        counts.entry(journey.target).or_default().by_state[journey.state as usize] += 1;
-        if journey.outcome.is_some_and(Outcome::is_revert) {
-            *reverted.entry(journey.target).or_default() += 1;
+        let target = devices.releases.get(progress.target).unwrap();
+        assert!(u64::from(progress.reached) <= target.size);
+        counts.entry(progress.target).or_default().by_state[progress.state as usize] += 1;
+        if progress.outcome.is_some_and(Outcome::is_revert) {
+            *reverted.entry(progress.target).or_default() += 1;
         }
     }
     for (id, target) in devices.releases.iter() {
@@ -34,14 +34,14 @@ fn check_sums(devices: &Devices, max: usize) {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Asks(u64, usize, usize, bool),
-    Gets(u64, u8, u64, u64, bool),
-    Answered(u64),
-    Reports(u64, u8, i64),
-    Later(u32),
-    Look,
+    Check(u64, usize, usize, bool),
+    Download(u64, u8, u64, u64, bool),
+    Answer(u64),
+    Report(u64, u8, i64),
+    Wait(u32),
+    Sweep,
     Folder(usize),
-    Lifted,
+    Resume,
     Reload,
 }
 
@@ -50,15 +50,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let place = prop_oneof![Just(0), Just(SIZE / 2), Just(SIZE)];
     let step = prop_oneof![
         8 => (id.clone(), 0usize..6, 0usize..3, proptest::bool::weighted(0.2))
-            .prop_map(|(id, version, place, listed)| Step::Asks(id, version, place, listed)),
+            .prop_map(|(id, version, place, listed)| Step::Check(id, version, place, listed)),
         6 => (id.clone(), 1u8..4, place.clone(), place, any::<bool>())
-            .prop_map(|(id, content, start, high, whole)| Step::Gets(id, content, start, high, whole)),
-        1 => id.clone().prop_map(Step::Answered),
-        1 => (id, 1u8..4, 0i64..4).prop_map(|(id, content, code)| Step::Reports(id, content, code)),
-        4 => prop_oneof![Just(1u32), Just(61), Just(700), Just(DAY), Just(9 * DAY)].prop_map(Step::Later),
-        1 => Just(Step::Look),
+            .prop_map(|(id, content, start, high, whole)| Step::Download(id, content, start, high, whole)),
+        1 => id.clone().prop_map(Step::Answer),
+        1 => (id, 1u8..4, 0i64..4).prop_map(|(id, content, code)| Step::Report(id, content, code)),
+        4 => prop_oneof![Just(1u32), Just(61), Just(700), Just(DAY), Just(9 * DAY)].prop_map(Step::Wait),
+        1 => Just(Step::Sweep),
         1 => (0usize..3).prop_map(Step::Folder),
-        1 => Just(Step::Lifted),
+        1 => Just(Step::Resume),
         1 => Just(Step::Reload),
     ];
     proptest::collection::vec(step, 1..120)
@@ -81,39 +81,39 @@ fn id_of(number: u64) -> String {
 
 proptest! {
     #[test]
-    fn numbers_are_sums_and_bounds_hold_whatever_happens(steps in steps(), max in 0usize..12) {
+    fn numbers_are_sums_and_bounds_hold_after_any_steps(steps in steps(), max in 0usize..12) {
         const VERSIONS: [&str; 6] = ["1.0.0", "2.0.0", "3.0.0", "0.9.0", "factory", "2012.3.0"];
         let mut fleet = TestDevices::new(max);
         for step in steps {
             let now = fleet.now;
             match step {
-                Step::Asks(id, version, place, listed) => {
+                Step::Check(id, version, place, listed) => {
                     fleet.listed = listed;
                     let network = [HOME, NEXT_DOOR, AWAY][place];
-                    fleet.asks(&id_of(id), VERSIONS[version], network);
+                    fleet.check(&id_of(id), VERSIONS[version], network);
                 }
-                Step::Gets(id, content, start, high, whole) => {
-                    fleet.gets(&id_of(id), content, start, high);
+                Step::Download(id, content, start, high, whole) => {
+                    fleet.download(&id_of(id), content, start, high);
                     if whole {
-                        let piece = device_transfer(&id_of(id), content, start);
-                        fleet.devices.delivered(piece, (SIZE, false), HOME, now);
+                        let transfer = device_transfer(&id_of(id), content, start);
+                        fleet.devices.delivered(transfer, (SIZE, false), HOME, now);
                     }
                 }
-                Step::Answered(id) => fleet.devices.answered(device(&id_of(id)), now),
-                Step::Reports(id, content, code) => {
+                Step::Answer(id) => fleet.devices.answered(device(&id_of(id)), now),
+                Step::Report(id, content, code) => {
                     let report = Report::of_code(code);
                     fleet.devices.reported(device(&id_of(id)), content_id(content), report);
                 }
-                Step::Later(seconds) => {
-                    fleet.later(seconds);
+                Step::Wait(seconds) => {
+                    fleet.wait(seconds);
                 }
-                Step::Look => fleet.devices.sweep_silent(now),
+                Step::Sweep => fleet.devices.sweep_silent(now),
                 Step::Folder(which) => {
                     fleet.catalog = folder(FOLDERS[which]);
                     fleet.devices.catalog(&folder(FOLDERS[which]), now);
                 }
-                Step::Lifted => {
-                    fleet.pauses();
+                Step::Resume => {
+                    fleet.pause();
                     fleet.devices.releases.resume("P", "2.0.0", now);
                 }
                 Step::Reload => {
@@ -138,7 +138,7 @@ proptest! {
                             fresh.load(entry);
                         }
                     }
-                    fresh.loaded(0);
+                    fresh.finish_loading(0);
                     check_sums(&fresh, max);
                     let (again, _) = fresh.records(0, 1000);
                     prop_assert_eq!(&again, &entries);

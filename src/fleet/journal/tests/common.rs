@@ -31,11 +31,11 @@ fn fleets() -> impl Strategy<Value = Vec<JournalEntry>> {
             let (JournalEntry::Device(own), JournalEntry::Device(common)) = (&entry, common) else {
                 return entry;
             };
-            let journey = common.journey.clone().map(|journey| JourneyEntry {
+            let progress = common.progress.clone().map(|progress| ProgressEntry {
                 since: own.first,
                 weak: (number % 7) as u8,
-                reached: [0, 1, journey.size][number % 3],
-                ..journey
+                reached: [0, 1, progress.size][number % 3],
+                ..progress
             });
             JournalEntry::Device(DeviceEntry {
                 device: own.device,
@@ -44,7 +44,7 @@ fn fleets() -> impl Strategy<Value = Vec<JournalEntry>> {
                 last: own.last,
                 interval: own.interval,
                 network: own.network,
-                journey,
+                progress,
                 ..common.clone()
             })
         });
@@ -54,7 +54,7 @@ fn fleets() -> impl Strategy<Value = Vec<JournalEntry>> {
 
 proptest! {
     #[test]
-    fn a_compacted_journal_says_the_same_as_long_lines(fleet in fleets()) {
+    fn a_compacted_journal_has_the_same_entries_as_one_with_whole_lines(fleet in fleets()) {
         let (loaded, entries) = read(compacted(&fleet).as_bytes());
         prop_assert_eq!((loaded.damaged, loaded.unknown), (0, 0));
         prop_assert_eq!(&entries, &fleet);
@@ -64,7 +64,7 @@ proptest! {
 }
 
 #[test]
-fn what_devices_have_in_common_is_written_once() {
+fn common_fields_of_devices_are_written_once() {
     let fleet: Vec<JournalEntry> = (0..10).map(|n| device(n, "1.0.0")).collect();
     let text = compacted(&fleet);
     assert_eq!(text.lines().count(), 1 + 1 + 10, "{text}");
@@ -72,7 +72,7 @@ fn what_devices_have_in_common_is_written_once() {
 }
 
 #[test]
-fn more_common_lines_than_a_reader_keeps_are_written_again_in_time() {
+fn a_common_line_is_repeated_before_a_reader_drops_it() {
     // Long enough to be read by two threads.
     let versions = (0..12_000).chain(0..12_000).chain([11_999, 5_000]);
     let fleet: Vec<JournalEntry> = versions.map(|n| device(n, &format!("1.{n}"))).collect();
@@ -84,7 +84,7 @@ fn more_common_lines_than_a_reader_keeps_are_written_again_in_time() {
 }
 
 #[test]
-fn a_device_whose_common_line_is_lost_is_damaged_and_never_takes_another_one() {
+fn a_device_without_its_common_line_is_damaged_and_never_gets_another() {
     let fleet = [
         device(1, "1.0.0"),
         device(2, "2.0.0"),
@@ -114,7 +114,7 @@ fn a_device_whose_common_line_is_lost_is_damaged_and_never_takes_another_one() {
 }
 
 #[test]
-fn long_lines_may_follow_a_compaction_and_a_compaction_may_follow_them() {
+fn whole_lines_may_precede_and_follow_a_compaction() {
     let text = compacted(&[device(1, "1.0.0")])
         + &lines_of(&[device(2, "1.0.0")])
         + &compacted(&[device(3, "3.0.0"), device(1, "1.0.0")]);
@@ -175,11 +175,11 @@ fn a_journal_of_version_1_is_read_to_the_last_field() {
                 ("P".into(), "0.9.0".into()),
                 ("OTHER".into(), "0.8.0".into()),
             ],
-            journey: Some(JourneyEntry {
+            progress: Some(ProgressEntry {
                 state: State::Downloading,
                 reached: 131_072,
                 weak: 1,
-                ..JourneyEntry::new("P", "2.0.0", content, 413_696, "1.0.0", ago(3600))
+                ..ProgressEntry::new("P", "2.0.0", content, 413_696, "1.0.0", ago(3600))
             }),
             ..long.clone()
         }),
@@ -196,19 +196,19 @@ fn a_journal_of_version_1_is_read_to_the_last_field() {
             device: DeviceId::Mac(0x0123_4567_89ab),
             text: "0123456789AB".into(),
             version: "2.0.0".into(),
-            journey: Some(JourneyEntry {
+            progress: Some(ProgressEntry {
                 state: State::Confirmed,
                 outcome: Some(Outcome::Confirmed),
                 reached: 5,
                 by_proxy: true,
-                ..JourneyEntry::new("Q", "2.0.0", content, 5, "1.0.0", ago(3600))
+                ..ProgressEntry::new("Q", "2.0.0", content, 5, "1.0.0", ago(3600))
             }),
             ..long
         }),
         JournalEntry::Forgotten(DeviceId::Mac(0x0123_4567_89ac)),
         JournalEntry::Pin(PinEntry {
             owner: PinKey(0xa468_20a5_be17_c067),
-            said: 0x5b7f_0c1d_92e4_a836,
+            statement: 0x5b7f_0c1d_92e4_a836,
             content,
             used: ago(3600),
             reach: 131_072,

@@ -32,7 +32,7 @@ fn downloaders() -> impl Strategy<Value = IdentityHash> {
     any::<u64>().prop_map(IdentityHash)
 }
 
-fn journeys() -> impl Strategy<Value = JourneyEntry> {
+fn progresses() -> impl Strategy<Value = ProgressEntry> {
     (
         (texts(), texts(), texts(), contents()),
         (any::<u64>(), 0..State::ALL.len(), stamps(), any::<u64>()),
@@ -43,7 +43,7 @@ fn journeys() -> impl Strategy<Value = JourneyEntry> {
                 (project, version, from, content),
                 (size, state, since, reached),
                 (outcome, weak, by_proxy),
-            )| JourneyEntry {
+            )| ProgressEntry {
                 project: project.into(),
                 version: version.into(),
                 content,
@@ -97,14 +97,14 @@ pub(super) fn devices() -> impl Strategy<Value = JournalEntry> {
     (
         (ids(), texts(), texts(), stamps(), stamps()),
         (any::<u32>(), proptest::option::of(networks())),
-        proptest::option::of(journeys()),
+        proptest::option::of(progresses()),
         (proptest::option::of(profiles()), confirmed()),
     )
         .prop_map(
             |(
                 ((device, text), project, version, first, last),
                 (interval, network),
-                journey,
+                progress,
                 (profile, confirmed),
             )| {
                 JournalEntry::Device(DeviceEntry {
@@ -118,7 +118,7 @@ pub(super) fn devices() -> impl Strategy<Value = JournalEntry> {
                     network,
                     profile: profile.map(Rc::new),
                     confirmed,
-                    journey,
+                    progress,
                 })
             },
         )
@@ -189,16 +189,16 @@ pub(super) fn entries() -> impl Strategy<Value = JournalEntry> {
             any::<u64>(),
             any::<u8>()
         )
-            .prop_map(
-                |((owner, said), content, used, reach, worth)| JournalEntry::Pin(PinEntry {
+            .prop_map(|((owner, statement), content, used, reach, worth)| {
+                JournalEntry::Pin(PinEntry {
                     owner: PinKey(owner),
-                    said,
+                    statement,
                     content,
                     used,
                     reach,
-                    worth
+                    worth,
                 })
-            ),
+            }),
         any::<u64>().prop_map(|owner| JournalEntry::Unpinned(PinKey(owner))),
         (downloaders(), any::<u64>()).prop_map(|(identity_without_version, coarse_network)| {
             JournalEntry::Unguarded(identity_without_version, CoarseNetwork(coarse_network))
@@ -295,22 +295,22 @@ fn samples() -> impl Strategy<Value = JournalEntry> {
 
 proptest! {
     #[test]
-    fn every_entry_comes_back(entry in entries(), unix in prop_oneof![Just(0_i64), Just(UNIX)]) {
+    fn every_entry_is_read_as_it_was_written(entry in entries(), unix in prop_oneof![Just(0_i64), Just(UNIX)]) {
         let mut text = String::new();
         line::write_entry(&mut text, Wall { stamp: NOW, unix }, NOW, &entry);
         prop_assert_eq!(text.matches('\n').count(), 1);
         prop_assert_eq!(text.matches("{\"").count(), 1, "{}", &text);
         serde_json::from_str::<serde_json::Value>(&text).unwrap();
-        let line = line::intact(text.trim_end_matches('\n').as_bytes()).unwrap();
+        let line = line::intact_text(text.trim_end_matches('\n').as_bytes()).unwrap();
         let time = LineTime { stamp: NOW, unix };
         prop_assert_eq!(decode(parse(line, time), &mut Commons::default()), DecodedLine::Entry(entry));
     }
 }
 
 #[test]
-fn pins_of_version_0_1_0_load_and_speak_for_any_byte() {
+fn pins_of_version_0_1_0_are_read_with_unlimited_reach() {
     let line = |kind: &str| {
-        sealed(&format!(
+        with_checksum(&format!(
             "{{\"{kind}\":\"00000000000000a7\",\"network\":\"192.0.2.0/24\",\"content\":\"{A}\",\
              \"used\":{UNIX},\"complete\":true,\"at\":{UNIX}"
         ))
@@ -323,7 +323,7 @@ fn pins_of_version_0_1_0_load_and_speak_for_any_byte() {
     assert_eq!(loaded.damaged, 0);
     let pin = PinEntry {
         owner: PinKey(0xa7),
-        said: 0xa7,
+        statement: 0xa7,
         content: A,
         used: NOW,
         reach: u64::MAX,

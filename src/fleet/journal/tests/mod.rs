@@ -5,7 +5,7 @@ mod entries;
 mod origin;
 mod time;
 
-use super::batcher::{BUDGET, SHORT};
+use super::batcher::{BUDGET, MIN_COMPACTED};
 use super::line::{DecodedLine, decode, parse};
 use super::writer::{COPIED, FAILED};
 use super::*;
@@ -14,9 +14,9 @@ use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::TRUSTED_FROM;
 use crate::fleet::entry::fields::LineTime;
 use crate::fleet::entry::*;
-use crate::fleet::journey::{Outcome, State};
 use crate::fleet::network::{CoarseNetwork, Network};
 use crate::fleet::profiles::Profile;
+use crate::fleet::progress::{Outcome, State};
 use crate::fleet::requester::{IdentityHash, PinKey};
 use crate::os::scratch::Scratch;
 use crate::state::StateFolder;
@@ -38,7 +38,7 @@ const A: ContentId = ContentId([1; 32]);
 fn pin(owner: u64, used: Stamp) -> JournalEntry {
     JournalEntry::Pin(PinEntry {
         owner: PinKey(owner),
-        said: 0,
+        statement: 0,
         content: A,
         used,
         reach: 0,
@@ -46,17 +46,17 @@ fn pin(owner: u64, used: Stamp) -> JournalEntry {
     })
 }
 
-struct Book {
+struct TestJournal {
     scratch: Scratch,
     folder: StateFolder,
 }
 
-impl Book {
-    fn new() -> Book {
+impl TestJournal {
+    fn new() -> TestJournal {
         let scratch = Scratch::new();
         let folder = StateFolder::new(scratch.path());
         folder.claim().unwrap();
-        Book { scratch, folder }
+        TestJournal { scratch, folder }
     }
 
     fn path(&self) -> PathBuf {
@@ -79,24 +79,24 @@ impl Book {
         let loaded = open(&self.folder, now, unix, &mut |entry| entries.push(entry));
         let live = entries.len();
         let wall = Wall { stamp: now, unix };
-        (go_on(&self.folder, wall, &loaded, live), entries)
+        (continue_journal(&self.folder, wall, &loaded, live), entries)
     }
 }
 
 #[test]
 fn what_was_written_at_once_and_in_batches_is_there_after_a_restart() {
-    let book = Book::new();
-    let (mut journal, entries) = book.start(NOW, UNIX);
+    let test = TestJournal::new();
+    let (mut journal, entries) = test.start(NOW, UNIX);
     assert!(entries.is_empty());
-    journal.later(&pin(1, NOW), Priority::Minor);
-    let written = journal.now(&pin(2, NOW), Priority::Major).unwrap();
+    journal.write_later(&pin(1, NOW), Priority::Minor);
+    let written = journal.write_now(&pin(2, NOW), Priority::Major).unwrap();
     block_on(written.wait());
-    assert_eq!(book.load(), [pin(1, NOW), pin(2, NOW)]);
-    journal.later(&pin(3, NOW), Priority::Minor);
+    assert_eq!(test.load(), [pin(1, NOW), pin(2, NOW)]);
+    journal.write_later(&pin(3, NOW), Priority::Minor);
     journal.stop();
-    assert_eq!(book.load().len(), 3);
-    assert!(journal.now(&pin(4, NOW), Priority::Major).is_none());
-    let text = fs::read_to_string(book.path()).unwrap();
+    assert_eq!(test.load().len(), 3);
+    assert!(journal.write_now(&pin(4, NOW), Priority::Major).is_none());
+    let text = fs::read_to_string(test.path()).unwrap();
     assert!(
         text.starts_with("{\"luat-ota-journal\":2,\"crc\":\""),
         "{text}"
@@ -124,7 +124,7 @@ fn lines_of(entries: &[JournalEntry]) -> String {
 }
 
 /// A line with its checksum.
-fn sealed(body: &str) -> String {
+fn with_checksum(body: &str) -> String {
     format!(
         "{body},\"crc\":\"{:08x}\"}}\n",
         crc32fast::hash(body.as_bytes())
@@ -182,13 +182,14 @@ fn read(journal: &[u8]) -> (Loaded, Vec<JournalEntry>) {
 }
 
 #[test]
-fn a_journal_that_is_removed_rings_without_being_asked() {
-    let book = Book::new();
-    let (mut journal, _) = book.start(NOW, UNIX);
+fn a_removed_journal_wakes_the_server_and_is_written_again() {
+    let test = TestJournal::new();
+    let (mut journal, _) = test.start(NOW, UNIX);
     let notify = Notify::default();
-    journal.notifies(notify.clone());
-    block_on(journal.now(&pin(1, NOW), Priority::Major).unwrap().wait());
-    fs::remove_file(book.path()).unwrap();
+    journal.set_notify(notify.clone());
+    let written = journal.write_now(&pin(1, NOW), Priority::Major).unwrap();
+    block_on(written.wait());
+    fs::remove_file(test.path()).unwrap();
     block_on(notify.notified());
     assert!(journal.due().is_some_and(|due| due <= NOW));
     assert_eq!(journal.wants_records(), Some(0));
@@ -196,8 +197,8 @@ fn a_journal_that_is_removed_rings_without_being_asked() {
 
 #[test]
 fn a_flood_of_sightings_leaves_room_for_pins() {
-    let book = Book::new();
-    let (mut journal, _) = book.start(NOW, UNIX);
+    let test = TestJournal::new();
+    let (mut journal, _) = test.start(NOW, UNIX);
     let mut device = samples().remove(0);
     let JournalEntry::Device(seen) = &mut device else {
         panic!()
@@ -206,17 +207,17 @@ fn a_flood_of_sightings_leaves_room_for_pins() {
     for n in 0..50_000 {
         seen.device = DeviceId::Imei(862_991_000_000_000 + n);
         let entry = JournalEntry::Device(seen.clone());
-        journal.later(&entry, Priority::Seen);
+        journal.write_later(&entry, Priority::Seen);
         if n % 100 == 0 {
             journal.tick(NOW, UNIX);
         }
     }
-    assert!(journal.now(&pin(1, NOW), Priority::Major).is_some());
+    assert!(journal.write_now(&pin(1, NOW), Priority::Major).is_some());
     journal.tick(NOW.plus(61), UNIX + 61);
-    journal.later(&device, Priority::Seen);
+    journal.write_later(&device, Priority::Seen);
     journal.stop();
-    let (_, entries) = book.load_at(NOW.plus(61), UNIX + 61);
-    let size = fs::metadata(book.path()).unwrap().len();
+    let (_, entries) = test.load_at(NOW.plus(61), UNIX + 61);
+    let size = fs::metadata(test.path()).unwrap().len();
     assert!(size <= BUDGET as u64 / 2 + 4096, "{size}");
     assert!(entries.contains(&pin(1, NOW)), "{}", entries.len());
     assert_eq!(entries.last(), Some(&device));
@@ -224,25 +225,25 @@ fn a_flood_of_sightings_leaves_room_for_pins() {
 
 #[test]
 fn a_flood_of_strangers_leaves_room_for_the_pins_of_the_fleet() {
-    let book = Book::new();
-    let (mut journal, _) = book.start(NOW, UNIX);
+    let test = TestJournal::new();
+    let (mut journal, _) = test.start(NOW, UNIX);
     let strangers = (0..60_000).filter(|n| {
         if n % 100 == 0 {
             journal.tick(NOW, UNIX);
         }
-        journal.later(&pin(200_000 + n, NOW), Priority::Minor);
+        journal.write_later(&pin(200_000 + n, NOW), Priority::Minor);
         journal
-            .now(&pin(100_000 + n, NOW), Priority::Minor)
+            .write_now(&pin(100_000 + n, NOW), Priority::Minor)
             .is_some()
     });
     let taken = strangers.count();
     assert!((1000..60_000).contains(&taken), "{taken}");
-    let ours = journal.now(&pin(1, NOW), Priority::Major);
+    let ours = journal.write_now(&pin(1, NOW), Priority::Major);
     assert!(ours.is_some());
     journal.stop();
-    let size = fs::metadata(book.path()).unwrap().len();
+    let size = fs::metadata(test.path()).unwrap().len();
     assert!(size <= BUDGET as u64 / 4 * 3 + 4096, "{size}");
-    assert!(book.load().contains(&pin(1, NOW)));
+    assert!(test.load().contains(&pin(1, NOW)));
 }
 
 /// Gives all entries, some at a time, until the compaction has all records. Returns `false` if none was wanted.
@@ -254,7 +255,7 @@ fn compact(journal: &mut Journal, entries: &[JournalEntry]) -> bool {
         let at = from as usize;
         let some = &entries[at..entries.len().min(at + 100)];
         let next = at + some.len();
-        journal.give(some, (next < entries.len()).then_some(next as u64));
+        journal.add_records(some, (next < entries.len()).then_some(next as u64));
         if next >= entries.len() {
             break;
         }

@@ -16,44 +16,42 @@ fn found(text: &str, here: Option<Origin>) -> (Vec<(u64, bool)>, bool) {
     };
     let mut journal = io::Cursor::new(text.as_bytes());
     let loaded = load::read(&mut journal, io::Seek::rewind, here, now, each).unwrap();
-    (pins, loaded.is_cut)
+    (pins, loaded.may_lack_lines)
 }
 
 /// The text of a journal after a run in this folder that wrote this pin.
-fn run(book: &Book, owner: u64, stopped: bool) -> String {
-    let (mut journal, _) = book.start(NOW, UNIX);
-    block_on(
-        journal
-            .now(&pin(owner, NOW), Priority::Major)
-            .unwrap()
-            .wait(),
-    );
+fn run(test: &TestJournal, owner: u64, stopped: bool) -> String {
+    let (mut journal, _) = test.start(NOW, UNIX);
+    let written = journal
+        .write_now(&pin(owner, NOW), Priority::Major)
+        .unwrap();
+    block_on(written.wait());
     match stopped {
         true => journal.stop(),
         // The server is killed.
         false => drop(journal),
     }
-    fs::read_to_string(book.path()).unwrap()
+    fs::read_to_string(test.path()).unwrap()
 }
 
 #[test]
-fn only_a_run_that_has_every_line_goes_on_with_downloads_that_began_before() {
-    let book = Book::new();
-    let here = Origin::here(book.scratch.path()).unwrap();
-    for (stopped, there, goes_on) in [
+fn only_a_run_that_has_every_line_resumes_earlier_downloads() {
+    let test = TestJournal::new();
+    let here = Origin::here(test.scratch.path()).unwrap();
+    for (stopped, there, is_resumable) in [
         (false, here, true),
         (true, here, true),
         // A power cut, and a regular restart of the machine.
         (false, here.next_boot(), false),
         (true, here.next_boot(), true),
         // A copy, however old it is.
-        (false, here.copied(), false),
-        (true, here.copied(), false),
-        (false, here.copied().next_boot(), false),
+        (false, here.in_copy(), false),
+        (true, here.in_copy(), false),
+        (false, here.in_copy().next_boot(), false),
     ] {
-        fs::remove_file(book.path()).ok();
-        let text = run(&book, 1, stopped);
-        let expected = (vec![(1, goes_on)], !goes_on);
+        fs::remove_file(test.path()).ok();
+        let text = run(&test, 1, stopped);
+        let expected = (vec![(1, is_resumable)], !is_resumable);
         assert_eq!(found(&text, Some(there)), expected, "{stopped} {there:?}");
         // A run of unknown origin reads all lines as before.
         assert_eq!(found(&text, None), (vec![(1, true)], false));
@@ -61,8 +59,8 @@ fn only_a_run_that_has_every_line_goes_on_with_downloads_that_began_before() {
 }
 
 #[test]
-fn downloads_from_before_a_copy_stay_doubtful_and_later_ones_do_not() {
-    let (primary, standby) = (Book::new(), Book::new());
+fn downloads_from_before_a_copy_cannot_be_resumed_and_later_ones_can() {
+    let (primary, standby) = (TestJournal::new(), TestJournal::new());
     run(&primary, 1, false);
     fs::copy(primary.path(), standby.path()).unwrap();
     let here = Origin::here(standby.scratch.path());
@@ -80,26 +78,26 @@ fn downloads_from_before_a_copy_stay_doubtful_and_later_ones_do_not() {
 }
 
 #[test]
-fn a_compacted_journal_still_says_where_it_was_written() {
-    let book = Book::new();
-    let (mut journal, _) = book.start(NOW, UNIX);
+fn a_compacted_journal_still_states_its_origin() {
+    let test = TestJournal::new();
+    let (mut journal, _) = test.start(NOW, UNIX);
     journal.rewrite();
     assert!(compact(&mut journal, &[pin(1, NOW)]));
     wait_for(|| {
-        fs::read_to_string(book.path())
+        fs::read_to_string(test.path())
             .ok()
             .filter(|text| text.contains("\"pin\""))
     });
     drop(journal);
-    let text = fs::read_to_string(book.path()).unwrap();
+    let text = fs::read_to_string(test.path()).unwrap();
     assert!(!text.contains("\"start\""), "{text}");
-    let here = Origin::here(book.scratch.path()).unwrap();
+    let here = Origin::here(test.scratch.path()).unwrap();
     assert_eq!(found(&text, Some(here)), (vec![(1, true)], false));
-    assert_eq!(found(&text, Some(here.copied())), (vec![(1, false)], true));
+    assert_eq!(found(&text, Some(here.in_copy())), (vec![(1, false)], true));
 }
 
 #[test]
-fn a_journal_that_does_not_say_where_it_was_written_is_read_as_before() {
+fn a_journal_without_an_origin_counts_as_complete() {
     let text = text_of(&[pin(1, NOW)]);
     let here = Origin::here(Path::new("/"));
     assert!(here.is_some());
@@ -107,19 +105,17 @@ fn a_journal_that_does_not_say_where_it_was_written_is_read_as_before() {
 }
 
 #[test]
-fn every_beginning_of_a_journal_is_one_of_an_earlier_moment() {
-    let book = Book::new();
-    let (mut journal, _) = book.start(NOW, UNIX);
+fn every_beginning_of_a_journal_is_the_journal_of_an_earlier_moment() {
+    let test = TestJournal::new();
+    let (mut journal, _) = test.start(NOW, UNIX);
     for owner in 0..20 {
-        block_on(
-            journal
-                .now(&pin(owner, NOW), Priority::Major)
-                .unwrap()
-                .wait(),
-        );
+        let written = journal
+            .write_now(&pin(owner, NOW), Priority::Major)
+            .unwrap();
+        block_on(written.wait());
     }
     drop(journal);
-    let text = fs::read_to_string(book.path()).unwrap();
+    let text = fs::read_to_string(test.path()).unwrap();
     for length in 0..=text.len() {
         let whole = text[..length].matches("\"pin\"").count();
         let (pins, _) = found(&text[..length], None);

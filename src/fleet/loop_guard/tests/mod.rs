@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::decision::Check;
-use crate::fleet::journey::AwaitedReboot;
+use crate::fleet::progress::AwaitedReboot;
 
 const A: ContentId = ContentId([1; 32]);
 const B: ContentId = ContentId([2; 32]);

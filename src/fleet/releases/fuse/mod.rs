@@ -20,7 +20,7 @@ use crate::firmware::catalog::Release;
 use crate::firmware::rules::{Paused, Rules};
 use crate::fleet::clock::Stamp;
 use crate::fleet::entry::ReleaseEntry;
-use crate::fleet::journey::{State, TargetId};
+use crate::fleet::progress::{State, TargetId};
 use crate::fleet::shared::SharedContent;
 
 /// Number of devices that must come back with their old version, unless release.json says otherwise.

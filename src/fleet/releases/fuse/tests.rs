@@ -1,7 +1,7 @@
 use super::*;
 use crate::firmware::ContentId;
 use crate::firmware::catalog::{Catalog, sample};
-use crate::fleet::journey::{Journey, Outcome};
+use crate::fleet::progress::{Outcome, Progress};
 use crate::fleet::short_version::ShortVersion;
 
 const NOW: Stamp = Stamp(1 << 31);
@@ -84,11 +84,11 @@ fn a_release_is_suspect_by_the_reverts_of_all_of_its_files() {
         let id = releases
             .intern(project, "2.0.0", ContentId([content; 32]), 1000, now)
             .unwrap();
-        let journey = Journey {
+        let progress = Progress {
             outcome: Some(outcome),
-            ..Journey::offered(id, ShortVersion::of("1.0.0"), now)
+            ..Progress::offered(id, ShortVersion::of("1.0.0"), now)
         };
-        releases.moved(None, Some(journey));
+        releases.moved(None, Some(progress));
     }
     let suspects = releases.suspects(NOW.plus(9));
     let names: Vec<_> = suspects

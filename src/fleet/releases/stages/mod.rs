@@ -16,7 +16,7 @@ use crate::firmware::catalog::{Catalog, Release};
 use crate::firmware::rules::{Paused, Rules, Stage};
 use crate::fleet::clock::{Stamp, Wall};
 use crate::fleet::entry::StageEntry;
-use crate::fleet::journey::State;
+use crate::fleet::progress::State;
 use crate::logging::Civil;
 
 /// Number of contents of one release whose stages are remembered. Contents in the folder are never dropped.

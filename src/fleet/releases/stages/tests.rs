@@ -5,7 +5,7 @@ use crate::decision::reached_by;
 use crate::firmware::catalog::sample::release as folder;
 use crate::fleet::entry::JournalEntry;
 use crate::fleet::entry::fields::{Fields, LineTime, LineWriter};
-use crate::fleet::journey::{Journey, Outcome};
+use crate::fleet::progress::{Outcome, Progress};
 use crate::fleet::short_version::ShortVersion;
 
 const NOW: Stamp = Stamp(1 << 31);
@@ -54,12 +54,12 @@ impl Bed {
             State::Reverted => Some(Outcome::Reverted),
             _ => None,
         };
-        let journey = Journey {
+        let progress = Progress {
             state,
             outcome,
-            ..Journey::offered(id.unwrap(), ShortVersion::of("1.0.0"), self.now)
+            ..Progress::offered(id.unwrap(), ShortVersion::of("1.0.0"), self.now)
         };
-        self.releases.moved(None, Some(journey));
+        self.releases.moved(None, Some(progress));
     }
 
     fn tick(&mut self) -> StageChanges {

@@ -3,18 +3,18 @@ use super::*;
 const NOW: Stamp = Stamp(1_000_000);
 const SIZE: u64 = 1000;
 
-fn offered() -> Journey {
-    Journey::offered(TargetId(3), ShortVersion::of("1.0.0"), NOW)
+fn offered() -> Progress {
+    Progress::offered(TargetId(3), ShortVersion::of("1.0.0"), NOW)
 }
 
-fn delivered() -> Journey {
-    let journey = offered().begun().acknowledged(0, SIZE, NOW);
-    journey.delivered(SIZE, false, NOW)
+fn delivered() -> Progress {
+    let progress = offered().begun().acknowledged(0, SIZE, NOW);
+    progress.delivered(SIZE, false, NOW)
 }
 
-fn sent() -> Journey {
-    let journey = offered().begun().acknowledged(0, SIZE, NOW);
-    journey.delivered(SIZE, true, NOW)
+fn sent() -> Progress {
+    let progress = offered().begun().acknowledged(0, SIZE, NOW);
+    progress.delivered(SIZE, true, NOW)
 }
 
 const HERE: Circumstances = Circumstances {
@@ -29,57 +29,58 @@ const ELSEWHERE: Circumstances = Circumstances {
     ..HERE
 };
 
-fn state(journey: Option<Journey>) -> Option<State> {
-    journey.map(|journey| journey.state)
+fn state(progress: Option<Progress>) -> Option<State> {
+    progress.map(|progress| progress.state)
 }
 
 #[test]
 fn bytes_count_only_where_they_join_those_before() {
-    let journey = offered().acknowledged(500, 600, NOW);
-    assert_eq!((journey.state, journey.reached), (State::Offered, 0));
-    let journey = offered()
+    let progress = offered().acknowledged(500, 600, NOW);
+    assert_eq!((progress.state, progress.reached), (State::Offered, 0));
+    let progress = offered()
         .acknowledged(0, 400, NOW)
         .acknowledged(500, SIZE, NOW);
-    assert_eq!((journey.state, journey.reached), (State::Downloading, 400));
+    assert_eq!(progress.state, State::Downloading);
+    assert_eq!(progress.reached, 400);
     assert_eq!(
-        journey.delivered(SIZE, false, NOW).state,
+        progress.delivered(SIZE, false, NOW).state,
         State::Downloading
     );
-    let journey = journey
+    let progress = progress
         .acknowledged(300, 700, NOW)
         .acknowledged(700, SIZE, NOW);
-    assert_eq!(journey.delivered(SIZE, false, NOW).state, State::Delivered);
+    assert_eq!(progress.delivered(SIZE, false, NOW).state, State::Delivered);
 }
 
 #[test]
-fn a_file_of_kilobyte_ranges_is_one_way() {
-    let mut journey = offered().begun();
+fn ranges_of_a_kilobyte_make_one_delivery() {
+    let mut progress = offered().begun();
     for start in (0..SIZE).step_by(100) {
-        journey = journey.acknowledged(start, start + 100, NOW);
+        progress = progress.acknowledged(start, start + 100, NOW);
     }
-    assert_eq!(journey.delivered(SIZE, false, NOW).state, State::Delivered);
+    assert_eq!(progress.delivered(SIZE, false, NOW).state, State::Delivered);
 }
 
 #[test]
-fn who_begins_again_has_nothing() {
-    let journey = offered().acknowledged(0, 900, NOW).begun();
-    assert_eq!(journey.reached, 0);
-    let journey = journey.acknowledged(900, SIZE, NOW);
+fn a_download_that_begins_again_has_no_bytes() {
+    let progress = offered().acknowledged(0, 900, NOW).begun();
+    assert_eq!(progress.reached, 0);
+    let progress = progress.acknowledged(900, SIZE, NOW);
     assert_eq!(
-        journey.delivered(SIZE, false, NOW).state,
+        progress.delivered(SIZE, false, NOW).state,
         State::Downloading
     );
 }
 
 #[test]
-fn the_new_version_confirms_in_every_state_and_takes_a_revert_back() {
-    for journey in [
+fn the_new_version_confirms_in_every_state_and_cancels_a_revert() {
+    for progress in [
         offered(),
         offered().acknowledged(0, 5, NOW),
         delivered(),
         sent(),
     ] {
-        let back = journey.back(Back::New, ELSEWHERE, NOW.plus(1)).unwrap();
+        let back = progress.back(Back::New, ELSEWHERE, NOW.plus(1)).unwrap();
         assert_eq!(back.state, State::Confirmed);
         assert_eq!(back.outcome, Some(Outcome::Confirmed));
     }
@@ -92,7 +93,7 @@ fn the_new_version_confirms_in_every_state_and_takes_a_revert_back() {
 
 // Case 30.
 #[test]
-fn the_old_version_is_a_revert_however_soon_but_not_within_three_seconds() {
+fn the_old_version_is_a_revert_after_three_seconds() {
     let old = |check, after| state(delivered().back(Back::Old, check, NOW.plus(after)));
     assert_eq!(old(HERE, TOO_SOON), Some(State::Delivered));
     assert_eq!(old(HERE, 12), Some(State::Reverted));
@@ -110,21 +111,21 @@ fn the_old_version_is_a_revert_however_soon_but_not_within_three_seconds() {
 
 // Case 30b.
 #[test]
-fn a_postponed_reboot_is_waited_for_as_long_as_the_rules_allow() {
+fn a_postponed_reboot_is_awaited_as_long_as_the_rules_allow() {
     let check = Circumstances {
         reboot_within: 12 * 3600,
         ..HERE
     };
-    let mut journey = delivered();
+    let mut progress = delivered();
     for hours in [1, 5, 9, 11] {
-        journey = journey
+        progress = progress
             .back(Back::Old, check, NOW.plus(hours * 3600))
             .unwrap();
-        assert_eq!((journey.state, journey.outcome), (State::Waiting, None));
+        assert_eq!((progress.state, progress.outcome), (State::Waiting, None));
     }
-    let late = journey.back(Back::Old, check, NOW.plus(12 * 3600));
+    let late = progress.back(Back::Old, check, NOW.plus(12 * 3600));
     assert_eq!(state(late), Some(State::Reverted));
-    let new = journey.back(Back::New, check, NOW.plus(12 * 3600 - 1));
+    let new = progress.back(Back::New, check, NOW.plus(12 * 3600 - 1));
     assert_eq!(state(new), Some(State::Confirmed));
     let silent = delivered().waited(3 * 600 + 1, 600, 12 * 3600, NOW);
     assert_eq!(silent.state, State::Delivered);
@@ -168,7 +169,7 @@ fn a_device_that_always_reports_the_new_version_first_stays_reverted_for_a_day()
 
 // Case 29b.
 #[test]
-fn a_rollback_that_the_rules_give_is_no_revert() {
+fn a_rollback_by_the_rules_is_no_revert() {
     let confirmed = delivered().back(Back::New, HERE, NOW).unwrap();
     let given = Circumstances {
         is_given: true,
@@ -179,9 +180,9 @@ fn a_rollback_that_the_rules_give_is_no_revert() {
 
 #[test]
 fn a_device_behind_a_proxy_is_reverted_from_its_second_weak_attempt_in_a_row() {
-    let again = |journey: Journey| {
-        let journey = journey.begun().acknowledged(0, SIZE, NOW);
-        journey.delivered(SIZE, true, NOW)
+    let again = |progress: Progress| {
+        let progress = progress.begun().acknowledged(0, SIZE, NOW);
+        progress.delivered(SIZE, true, NOW)
     };
     let first = sent().back(Back::Old, HERE, NOW.plus(30)).unwrap();
     assert_eq!((first.state, first.outcome), (State::Offered, None));
@@ -196,7 +197,7 @@ fn a_device_behind_a_proxy_is_reverted_from_its_second_weak_attempt_in_a_row() {
 }
 
 #[test]
-fn a_version_that_says_nothing_ends_the_journey() {
+fn an_incomparable_version_ends_the_update_without_a_result() {
     assert_eq!(delivered().back(Back::Other, HERE, NOW), None);
     assert_eq!(offered().back(Back::Other, ELSEWHERE, NOW), None);
     let elsewhere = delivered().back(Back::Other, ELSEWHERE, NOW);
@@ -204,7 +205,7 @@ fn a_version_that_says_nothing_ends_the_journey() {
 }
 
 #[test]
-fn it_is_silent_after_three_of_its_intervals_and_never_before_it_has_all() {
+fn a_device_is_silent_after_three_intervals_and_never_before_the_delivery() {
     assert_eq!(
         delivered().waited(3 * 600, 600, 0, NOW).state,
         State::Delivered
@@ -224,7 +225,7 @@ fn it_is_silent_after_three_of_its_intervals_and_never_before_it_has_all() {
 }
 
 #[test]
-fn a_second_download_after_a_revert_is_under_way_again() {
+fn a_second_download_after_a_revert_is_tracked() {
     let reverted = delivered().back(Back::Old, HERE, NOW.plus(90)).unwrap();
     let again = reverted.begun().acknowledged(0, 10, NOW.plus(91));
     assert_eq!((again.state, again.reached), (State::Downloading, 10));

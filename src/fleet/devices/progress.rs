@@ -1,14 +1,14 @@
 //! Changes of update progress: by checks, by offers, and by a person who resumes a release.
 
 use super::record::DeviceRecord;
-use super::{Devices, Fallen, Sighting};
+use super::{Devices, Fallback, Sighting};
 use crate::decision::{Back, Check, Offer, Verdict, came_back};
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
 use crate::fleet::entry::{JournalEntry, Priority, ReleaseEntry};
-use crate::fleet::journey::{AwaitedReboot, Circumstances, Journey, Outcome, State, TargetId};
 use crate::fleet::network::Network;
 use crate::fleet::notices::{Notice, NoticeKind};
+use crate::fleet::progress::{AwaitedReboot, Circumstances, Outcome, Progress, State, TargetId};
 use crate::fleet::short_version::ShortVersion;
 
 /// States in which an update has a result, in the order of [`Devices::results`].
@@ -22,20 +22,20 @@ impl Devices {
 
     /// Changes the update progress of a device. A release that the device was confirmed with and leaves for another one
     /// stays in its record.
-    pub(super) fn set_journey(&mut self, slot: u32, journey: Option<Journey>) {
+    pub(super) fn set_progress(&mut self, slot: u32, progress: Option<Progress>) {
         let Some(record) = self.table.get(slot) else {
             return;
         };
-        let (before, mut confirmed) = (record.journey, record.confirmed);
-        self.put_journey(slot, journey);
+        let (before, mut confirmed) = (record.progress, record.confirmed);
+        self.put_progress(slot, progress);
         #[cfg(feature = "operator")]
-        self.note_journey(slot, before, journey);
-        let target = |journey: Option<Journey>| journey.map(|journey| journey.target);
-        if target(before) == target(journey) {
+        self.note_progress(slot, before, progress);
+        let target = |progress: Option<Progress>| progress.map(|progress| progress.target);
+        if target(before) == target(progress) {
             return;
         }
         let is_same = |one: TargetId| {
-            target(journey).is_some_and(|other| self.releases.is_same_release(one, other))
+            target(progress).is_some_and(|other| self.releases.is_same_release(one, other))
         };
         let left = target(before.filter(|before| before.state == State::Confirmed));
         let left = left.filter(|left| !is_same(*left));
@@ -75,31 +75,31 @@ impl Devices {
     /// Counts a device as confirmed with a release that its record no longer contains.
     pub(super) fn retire(&mut self, target: TargetId) {
         if let Some(entry) = self.releases.retire_confirmed(target) {
-            self.out
+            self.queue
                 .push((JournalEntry::Release(entry), Priority::Major));
         }
     }
 
     /// Changes the update progress of a device, and updates the targets' numbers. Another target discards the report.
-    pub(super) fn put_journey(&mut self, slot: u32, journey: Option<Journey>) {
-        self.share_change(slot, journey);
+    pub(super) fn put_progress(&mut self, slot: u32, progress: Option<Progress>) {
+        self.share_change(slot, progress);
         if let Some(record) = self.table.get_mut(slot) {
-            self.releases.moved(record.journey, journey);
-            let target = |journey: Option<Journey>| journey.map(|journey| journey.target);
-            if target(record.journey) != target(journey) {
+            self.releases.moved(record.progress, progress);
+            let target = |progress: Option<Progress>| progress.map(|progress| progress.target);
+            if target(record.progress) != target(progress) {
                 record.report = None;
             }
-            record.journey = journey;
+            record.progress = progress;
             self.sweep.restart();
         }
     }
 
     /// Changes the update progress of a device. A change of state or target is queued for the journal.
-    pub(super) fn step(&mut self, slot: u32, before: Option<Journey>, after: Option<Journey>) {
-        self.set_journey(slot, after);
-        let place = |journey: Option<Journey>| journey.map(|j| (j.target, j.state));
+    pub(super) fn step(&mut self, slot: u32, before: Option<Progress>, after: Option<Progress>) {
+        self.set_progress(slot, after);
+        let place = |progress: Option<Progress>| progress.map(|j| (j.target, j.state));
         if place(before) != place(after) {
-            self.tell_established(slot);
+            self.queue_established(slot);
             let state = after.map(|after| after.state);
             let at = RESULTS.iter().position(|known| Some(*known) == state);
             if let Some(count) = at.and_then(|at| self.results.get_mut(at)) {
@@ -109,51 +109,51 @@ impl Devices {
     }
 
     /// Applies a check to the update progress of its device.
-    pub(super) fn come_back(
+    pub(super) fn apply_check(
         &mut self,
         slot: u32,
         sighting: &Sighting<'_>,
         now: Stamp,
-    ) -> Option<Fallen> {
+    ) -> Option<Fallback> {
         let record = *self.table.get(slot)?;
-        let Some(journey) = record.journey else {
+        let Some(progress) = record.progress else {
             self.set_network(slot, sighting.network);
             return None;
         };
         let check = Circumstances {
             same_place: record.is_near(sighting.network),
             same_session: sighting.same_session,
-            reboot_within: self.releases.reboot_within(journey.target),
+            reboot_within: self.releases.reboot_within(progress.target),
             is_given: sighting.is_given,
         };
-        let back = self.judge(journey, &record, sighting.check);
-        let after = journey.back(back, check, now);
-        self.step(slot, Some(journey), after);
+        let back = self.judge(progress, &record, sighting.check);
+        let after = progress.back(back, check, now);
+        self.step(slot, Some(progress), after);
         let is_confirmed = after.is_some_and(|after| after.state == State::Confirmed);
-        if is_confirmed && journey.state != State::Confirmed && record.is_established() {
-            self.confirmed(&sighting.check.device_text, journey.target, now);
+        if is_confirmed && progress.state != State::Confirmed && record.is_established() {
+            self.notice_confirmed(&sighting.check.device_text, progress.target, now);
         }
         // A device that has the file is believed only in the network of the delivery. Otherwise one check from
         // elsewhere would hide the reports of the real device.
-        if check.same_place || !journey.had_all() {
+        if check.same_place || !progress.had_all() {
             self.set_network(slot, sighting.network);
         }
-        let has_fallen = journey.state == State::Confirmed
+        let is_fallback = progress.state == State::Confirmed
             && after.is_some_and(|after| after.state == State::Reverted);
-        let target = self.releases.get(journey.target).filter(|_| has_fallen)?;
-        Some(Fallen {
+        let target = self.releases.get(progress.target).filter(|_| is_fallback)?;
+        Some(Fallback {
             content: target.content,
             to: ShortVersion::of(&target.version),
         })
     }
 
     /// Raises the notice about the first established device that is confirmed with a release.
-    pub(super) fn confirmed(&mut self, device: &str, target: TargetId, now: Stamp) {
+    pub(super) fn notice_confirmed(&mut self, device: &str, target: TargetId, now: Stamp) {
         if let Some(entry) = self.releases.first_confirmed(target, now) {
             let (project, version) = (&entry.project, &entry.version);
             let notice = Notice::new(NoticeKind::FirstConfirmed, project, version, "");
             self.notices.push(notice.of_device(device));
-            self.out
+            self.queue
                 .push((JournalEntry::Release(entry), Priority::Major));
         }
     }
@@ -162,14 +162,14 @@ impl Devices {
     /// the device has fallen back also depends on the time since then, and on what the rules offer to that version.
     pub fn fallen_from(&self, device: DeviceId, check: &Check<'_>) -> Option<ShortVersion> {
         let record = self.table.device(device)?;
-        let journey = record.journey?;
-        let is_old = || self.judge(journey, record, check) == Back::Old;
-        (journey.state == State::Confirmed && is_old()).then_some(record.version)
+        let progress = record.progress?;
+        let is_old = || self.judge(progress, record, check) == Back::Old;
+        (progress.state == State::Confirmed && is_old()).then_some(record.version)
     }
 
     /// Returns the content that a device has completely and need not run yet because of `reboot_within`, if the device
     /// sends this check from the network of the delivery; with the seconds since the delivery, and `reboot_within`.
-    pub fn waits(
+    pub fn awaited_reboot(
         &self,
         device: DeviceId,
         network: Network,
@@ -177,14 +177,14 @@ impl Devices {
         now: Stamp,
     ) -> Option<AwaitedReboot> {
         let record = self.table.device(device)?;
-        let journey = record.journey?;
-        if !journey.state.has_all() || !record.is_near(network) {
+        let progress = record.progress?;
+        if !progress.state.has_all() || !record.is_near(network) {
             return None;
         }
-        let within = self.releases.reboot_within(journey.target);
-        let age = now.since(journey.since);
-        let waits = age < within && self.judge(journey, record, check) == Back::Old;
-        let target = self.releases.get(journey.target).filter(|_| waits)?;
+        let within = self.releases.reboot_within(progress.target);
+        let age = now.since(progress.since);
+        let is_awaited = age < within && self.judge(progress, record, check) == Back::Old;
+        let target = self.releases.get(progress.target).filter(|_| is_awaited)?;
         Some(AwaitedReboot {
             content: target.content,
             age,
@@ -199,19 +199,19 @@ impl Devices {
     }
 
     /// Compares a check with the update progress of its device.
-    fn judge(&self, journey: Journey, record: &DeviceRecord, check: &Check<'_>) -> Back {
-        let target = self.releases.get(journey.target);
+    fn judge(&self, progress: Progress, record: &DeviceRecord, check: &Check<'_>) -> Back {
+        let target = self.releases.get(progress.target);
         let Some(target) = target.filter(|target| target.project == record.project) else {
             return Back::Other;
         };
-        if !ShortVersion::holds(&check.version) && record.version == journey.from {
+        if !ShortVersion::holds(&check.version) && record.version == progress.from {
             return Back::Old;
         }
-        came_back(journey.from.as_str(), check, &target.version)
+        came_back(progress.from.as_str(), check, &target.version)
     }
 
     /// Begins the update to the release that a device is offered, unless that has already begun.
-    pub(super) fn be_offered(
+    pub(super) fn begin_update(
         &mut self,
         slot: u32,
         sighting: &Sighting<'_>,
@@ -226,14 +226,14 @@ impl Devices {
             return None;
         };
         let record = self.table.get(slot)?;
-        let (before, version) = (record.journey, record.version);
+        let (before, version) = (record.progress, record.version);
         let project = self.releases.intern_project(&project.name)?;
         let version_text = &release.version_text;
         let target =
             self.releases
                 .intern(project, version_text, package.content, package.size, now);
-        if target.is_none() || target != before.map(|journey| journey.target) {
-            let after = target.map(|target| Journey::offered(target, version, now));
+        if target.is_none() || target != before.map(|progress| progress.target) {
+            let after = target.map(|target| Progress::offered(target, version, now));
             self.step(slot, before, after);
         }
         None
@@ -256,30 +256,30 @@ impl Devices {
             .push(Notice::new(NoticeKind::Resumed, of, version, ""));
         let project = self.releases.project_id(&release.project);
         for slot in 0..self.table.end() {
-            let Some(journey) = self.journey(slot) else {
+            let Some(progress) = self.progress(slot) else {
                 continue;
             };
-            let target = self.releases.get(journey.target);
+            let target = self.releases.get(progress.target);
             let is_of = target.is_some_and(|target| {
                 Some(target.project) == project && *target.version == *release.version
             });
-            if is_of && journey.outcome.is_some_and(Outcome::is_revert) {
-                self.forget_outcome(slot, journey);
+            if is_of && progress.outcome.is_some_and(Outcome::is_revert) {
+                self.forget_outcome(slot, progress);
             }
         }
-        self.out
+        self.queue
             .push((JournalEntry::Release(release), Priority::Major));
     }
 
-    pub(super) fn journey(&self, slot: u32) -> Option<Journey> {
-        self.table.get(slot)?.journey
+    pub(super) fn progress(&self, slot: u32) -> Option<Progress> {
+        self.table.get(slot)?.progress
     }
 
-    pub(super) fn forget_outcome(&mut self, slot: u32, journey: Journey) {
-        let after = Journey {
+    pub(super) fn forget_outcome(&mut self, slot: u32, progress: Progress) {
+        let after = Progress {
             outcome: None,
-            ..journey
+            ..progress
         };
-        self.set_journey(slot, Some(after));
+        self.set_progress(slot, Some(after));
     }
 }

@@ -102,11 +102,11 @@ pub const TOO_SOON_IN_SESSION: u32 = 60;
 pub const FALLBACK: u32 = 24 * 60 * 60;
 
 /// Number of consecutive weak attempts from which on a device counts as reverted.
-const WEAK: u8 = 2;
+const WEAK_LIMIT: u8 = 2;
 
 /// Update progress of a device to one release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Journey {
+pub struct Progress {
     /// Content of the release that the device was offered.
     pub target: TargetId,
     /// State of the update.
@@ -175,15 +175,15 @@ pub struct Circumstances {
 
 impl Circumstances {
     /// Whether a check that comes `age` seconds after the delivery was made before the reboot.
-    pub fn too_soon(self, age: u32) -> bool {
+    pub fn is_too_soon(self, age: u32) -> bool {
         age <= TOO_SOON || self.same_session && age <= TOO_SOON_IN_SESSION
     }
 }
 
-impl Journey {
+impl Progress {
     /// Creates the update progress of a device that is offered `target` and runs the version `from`.
-    pub fn offered(target: TargetId, from: ShortVersion, now: Stamp) -> Journey {
-        Journey {
+    pub fn offered(target: TargetId, from: ShortVersion, now: Stamp) -> Progress {
+        Progress {
             target,
             state: State::Offered,
             since: now,
@@ -196,9 +196,9 @@ impl Journey {
     }
 
     /// Returns the progress after a download begins from byte 0: the bytes that the device had no longer count.
-    pub fn begun(self) -> Journey {
+    pub fn begun(self) -> Progress {
         match self.state {
-            State::Offered | State::Downloading | State::Reverted => Journey { reached: 0, ..self },
+            State::Offered | State::Downloading | State::Reverted => self.with_reached(0),
             // The device had the whole file. Only bytes that arrive show that it downloads again.
             State::Delivered | State::Sent | State::Waiting | State::Silent | State::Confirmed => {
                 self
@@ -207,31 +207,31 @@ impl Journey {
     }
 
     /// Returns the progress after the bytes before `high` arrived in a transfer that began at byte `start`.
-    pub fn acknowledged(self, start: u64, high: u64, now: Stamp) -> Journey {
+    pub fn acknowledged(self, start: u64, high: u64, now: Stamp) -> Progress {
         let (start, high) = (capped(start), capped(high));
         if high <= start {
             return self;
         }
         match self.state {
-            State::Downloading if start <= self.reached => Journey {
+            State::Downloading if start <= self.reached => Progress {
                 reached: self.reached.max(high),
                 ..self
             },
             State::Offered if start <= self.reached => {
                 let reached = self.reached.max(high);
-                self.step(State::Downloading, now).at(reached)
+                self.in_state(State::Downloading, now).with_reached(reached)
             }
             State::Delivered | State::Sent | State::Waiting | State::Silent | State::Reverted
                 if start == 0 =>
             {
-                self.step(State::Downloading, now).at(high)
+                self.in_state(State::Downloading, now).with_reached(high)
             }
             State::Reverted if start <= self.reached => {
                 let reached = self.reached.max(high);
-                self.step(State::Downloading, now).at(reached)
+                self.in_state(State::Downloading, now).with_reached(reached)
             }
             // The device came back before the end of its download was noted.
-            State::Confirmed if start <= self.reached => self.at(self.reached.max(high)),
+            State::Confirmed if start <= self.reached => self.with_reached(self.reached.max(high)),
             _ => self,
         }
     }
@@ -243,41 +243,41 @@ impl Journey {
 
     /// Returns the progress after a transfer brought the end of the file of `size` bytes in good order. `by_proxy`: the
     /// transfer was to a trusted proxy.
-    pub fn delivered(self, size: u64, by_proxy: bool, now: Stamp) -> Journey {
+    pub fn delivered(self, size: u64, by_proxy: bool, now: Stamp) -> Progress {
         let has_all = self.has_all(size);
         let state = match by_proxy {
             true => State::Sent,
             false => State::Delivered,
         };
         match self.state {
-            State::Downloading if has_all => Journey {
+            State::Downloading if has_all => Progress {
                 by_proxy,
-                ..self.step(state, now)
+                ..self.in_state(state, now)
             },
             _ => self,
         }
     }
 
     /// Returns the progress after a check from the beginning of the file; `None` if the update ends without a result.
-    pub fn back(self, back: Back, check: Circumstances, now: Stamp) -> Option<Journey> {
+    pub fn back(self, back: Back, check: Circumstances, now: Stamp) -> Option<Progress> {
         let age = now.since(self.since);
         let had_all = self.had_all();
         match back {
             Back::New if self.state == State::Confirmed => Some(match age > FALLBACK {
-                true => Journey {
+                true => Progress {
                     outcome: Some(Outcome::Confirmed),
                     ..self
                 },
                 false => self,
             }),
-            Back::New => Some(Journey {
+            Back::New => Some(Progress {
                 outcome: match (self.outcome, self.state) {
                     (Some(Outcome::FellBack), State::Reverted) => Some(Outcome::Confirmed),
                     (Some(Outcome::FellBack), _) => Some(Outcome::FellBack),
                     _ => Some(Outcome::Confirmed),
                 },
                 weak: 0,
-                ..self.step(State::Confirmed, now)
+                ..self.in_state(State::Confirmed, now)
             }),
             // Any device can claim this id, so a check from elsewhere is no evidence.
             Back::Old | Back::Other if had_all && !check.same_place => Some(self),
@@ -285,15 +285,15 @@ impl Journey {
             Back::Old => match self.state {
                 State::Offered | State::Downloading | State::Reverted => Some(self),
                 State::Confirmed if age > FALLBACK || check.is_given => None,
-                State::Confirmed => Some(Journey {
+                State::Confirmed => Some(Progress {
                     outcome: Some(Outcome::FellBack),
                     ..self.reverted(now)
                 }),
-                State::Delivered | State::Sent | State::Waiting if check.too_soon(age) => {
+                State::Delivered | State::Sent | State::Waiting if check.is_too_soon(age) => {
                     Some(self)
                 }
                 // `reboot_within` still counts from the delivery.
-                State::Delivered | State::Waiting if age < check.reboot_within => Some(Journey {
+                State::Delivered | State::Waiting if age < check.reboot_within => Some(Progress {
                     state: State::Waiting,
                     ..self
                 }),
@@ -312,39 +312,33 @@ impl Journey {
         )
     }
 
-    fn reverted(self, now: Stamp) -> Journey {
-        Journey {
+    fn reverted(self, now: Stamp) -> Progress {
+        Progress {
             outcome: Some(Outcome::Reverted),
-            ..self.step(State::Reverted, now)
+            ..self.in_state(State::Reverted, now)
         }
     }
 
     /// Counts one more weak attempt. The first one is no evidence yet.
-    fn weak_attempt(self, now: Stamp) -> Journey {
+    fn weak_attempt(self, now: Stamp) -> Progress {
         let weak = self.weak.saturating_add(1).min(3);
         match weak {
-            ..WEAK => Journey {
+            ..WEAK_LIMIT => Progress {
                 weak,
-                ..self.step(State::Offered, now).at(0)
+                ..self.in_state(State::Offered, now).with_reached(0)
             },
-            _ => Journey {
+            _ => Progress {
                 weak,
                 ..self.reverted(now)
             },
         }
     }
 
-    /// Returns the progress after `heard_nothing` seconds in which the device could have sent a check and did not.
-    /// `interval` and `reboot_within` are as for [`Journey::patience`].
-    pub fn waited(
-        self,
-        heard_nothing: u32,
-        interval: u32,
-        reboot_within: u32,
-        now: Stamp,
-    ) -> Journey {
+    /// Returns the progress after `silence` seconds in which the device could have sent a check and did not.
+    /// `interval` and `reboot_within` are as for [`Progress::patience`].
+    pub fn waited(self, silence: u32, interval: u32, reboot_within: u32, now: Stamp) -> Progress {
         match self.patience(interval, reboot_within) {
-            Some(patience) if heard_nothing > patience => self.step(State::Silent, now),
+            Some(patience) if silence > patience => self.in_state(State::Silent, now),
             _ => self,
         }
     }
@@ -356,16 +350,16 @@ impl Journey {
         awaited.then(|| patience(interval).max(reboot_within))
     }
 
-    fn step(self, state: State, now: Stamp) -> Journey {
-        Journey {
+    fn in_state(self, state: State, now: Stamp) -> Progress {
+        Progress {
             state,
             since: now,
             ..self
         }
     }
 
-    fn at(self, reached: u32) -> Journey {
-        Journey { reached, ..self }
+    fn with_reached(self, reached: u32) -> Progress {
+        Progress { reached, ..self }
     }
 }
 
@@ -378,7 +372,7 @@ pub fn patience(interval: u32) -> u32 {
     }
 }
 
-/// Returns an offset in a file as [`Journey`] stores it: at most 4 GiB.
+/// Returns an offset in a file as [`Progress`] stores it: at most 4 GiB.
 pub fn capped(bytes: u64) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
