@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use common::packages::noise;
-use common::recipes::{Over, Script, can_run, recipes};
+use common::recipes::{Script, StopOnDrop, can_run, recipes};
 use common::{
     IMEI, PATIENCE, Place, Server, both, clean, documents, files_under, get, luat, run, wait_until,
 };
@@ -150,9 +150,9 @@ impl Mirror {
                 }
                 asked
             });
-            let is_over = Over(&over);
+            let stopper = StopOnDrop(&over);
             happen();
-            drop(is_over);
+            drop(stopper);
             println!("asked {} times meanwhile", watching.join().unwrap());
         });
         let lines = self.server.log.all();

@@ -40,9 +40,9 @@ fn only_known_devices_are_served_and_the_list_may_grow_meanwhile() {
     let device = Device::new(server.udp);
     for _ in 0..3 {
         server.get(&check(OTHER)).must_refuse(403, 3).unwrap();
-        device.must_say(message(OTHER), "no upgrade").unwrap();
-        let told = Stream::connect(server.tcp).ask(message(OTHER)).unwrap();
-        assert_eq!(told, b"no upgrade");
+        device.must_reply(message(OTHER), "no upgrade").unwrap();
+        let reply = Stream::connect(server.tcp).ask(message(OTHER)).unwrap();
+        assert_eq!(reply, b"no upgrade");
     }
     // A check without an id is refused, too, because the device cannot be known.
     let nobody = check(OTHER).replace("imei=", "x=");

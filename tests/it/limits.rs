@@ -57,7 +57,7 @@ fn half_open_heads_at_the_cap_do_not_shut_out_an_honest_check() {
         }
     }
     drop(held);
-    assert!(server.lives());
+    assert!(server.is_running());
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn a_server_without_descriptors_waits_instead_of_spinning() {
     let used = cpu(&server) - before;
     println!("{used} ticks of 200");
     assert!(used < 100, "{used} of 200 ticks: it spins");
-    assert!(server.lives());
+    assert!(server.is_running());
     drop(held);
     common::wait_until("it serves again", common::PATIENCE, || {
         check_from(&server, "127.0.0.1".parse().unwrap()).is_ok_and(|reply| reply.status == 200)

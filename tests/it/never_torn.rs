@@ -82,7 +82,7 @@ fn survive(files: &[&[u8]], flags: &[&str], happen: impl FnOnce(&Server) + Send)
         over.store(true, Ordering::Relaxed);
         (first, late.join().unwrap())
     });
-    assert!(server.lives(), "the server died");
+    assert!(server.is_running(), "the server died");
     for (number, result) in first.iter().enumerate() {
         let reply = result
             .as_ref()
@@ -211,7 +211,7 @@ fn a_udp_download_never_mixes_two_files() {
     file.write_all(&new).unwrap();
     drop(file);
     server.wait_until_offered(&luat("P", "862991443799999", "1.0.0"), &new);
-    assert!(server.lives());
+    assert!(server.is_running());
 }
 
 /// Changes of the folder between two halves of a download.

@@ -177,10 +177,10 @@ fn the_question_about_a_device_is_the_one_that_it_asks_also_after_a_restart() {
         }
         let operator = Operator::of(&server);
         for (id, target, verdict) in &asks {
-            let told = server.get(target);
+            let reply = server.get(target);
             let answer = why(&operator, id);
             assert_eq!(answer["verdict"], *verdict, "{target}: {answer}");
-            assert_eq!(answer["http"]["status"], told.status, "{target}: {answer}");
+            assert_eq!(answer["http"]["status"], reply.status, "{target}: {answer}");
         }
         let shown = device(&operator, &imei(1));
         assert_eq!(

@@ -209,14 +209,14 @@ fn each_row_of_the_table_of_access_gets_its_status() {
                 .replace("{read}", &operator.read_token)
         };
         let request = format!("{} HTTP/1.1\r\n{}\r\n", fill(line), fill(headers));
-        let result = operator.try_ask(request.as_bytes()).and_then(|told| {
+        let result = operator.try_ask(request.as_bytes()).and_then(|reply| {
             ensure!(
-                told.status == *status,
+                reply.status == *status,
                 "{} instead of {status}: {}",
-                told.status,
-                told.text()
+                reply.status,
+                reply.text()
             );
-            let asks = told.header("www-authenticate").is_some();
+            let asks = reply.header("www-authenticate").is_some();
             let read_only = *status == 403 && headers.contains("{read}");
             ensure!(asks == (*status == 401 || read_only), "WWW-Authenticate");
             Ok(())
@@ -368,8 +368,8 @@ fn the_two_sides_have_nothing_of_each_other() {
     ] {
         assert_eq!(operator.get(target).status, 404, "{target}");
     }
-    let told = operator
+    let reply = operator
         .raw(b"862991443753386,P_Luat_V0035_8955,1.0.0\r\n\r\n")
         .unwrap();
-    assert_eq!(parse(&told, false).unwrap().status, 400);
+    assert_eq!(parse(&reply, false).unwrap().status, 400);
 }

@@ -80,9 +80,9 @@ fn a_filter_finds_what_fits_and_says_how_many_of_all() {
         ("project=Q", 0),
     ] {
         let page = operator.get(&format!("/api/v1/devices?{query}")).json();
-        let told = (ids(&page).len(), &page["matching"], &page["total"]);
-        let is_so = told == (matching, &json!(matching), &json!(45));
-        rows.row(query, is_so.then_some(()).ok_or(format!("{told:?}")));
+        let counts = (ids(&page).len(), &page["matching"], &page["total"]);
+        let is_so = counts == (matching, &json!(matching), &json!(45));
+        rows.row(query, is_so.then_some(()).ok_or(format!("{counts:?}")));
     }
     rows.finish();
     let named = operator.get("/api/v1/devices?search=valve").json();
@@ -256,9 +256,9 @@ fn a_device_shows_its_last_steps_its_last_refusal_and_what_it_would_get_now() {
     assert_eq!(device["now"]["reason"], "3.0.0: wait");
     // None of this is recorded as a step.
     assert_eq!(words(&device), expected);
-    let told = server.get(&luat("P", &of(1), "2.0.0"));
+    let reply = server.get(&luat("P", &of(1), "2.0.0"));
     assert_eq!(
-        told.status,
+        reply.status,
         device["now"]["http"]["status"].as_u64().unwrap() as u16
     );
     let device = operator.get(&path).json();
@@ -290,13 +290,13 @@ fn a_device_that_asked_by_packets_shows_its_message_and_what_that_would_get() {
         let asks = format!("0,{key},{},,P_Luat_V0035_8955,1.0.0", of(1));
         wait_until("it is answered", PATIENCE, || device.ask(&asks).is_some());
         let shown = operator.get(&format!("/api/v1/devices/{}", of(1))).json();
-        let told = (
+        let shown = (
             &shown["protocol"],
             &shown["request"],
             &shown["now"]["verdict"],
         );
-        let is_so = told == (&json!("udp"), &json!(asks), &json!(verdict));
-        rows.row(key, is_so.then_some(()).ok_or(format!("{told:?}")));
+        let is_so = shown == (&json!("udp"), &json!(asks), &json!(verdict));
+        rows.row(key, is_so.then_some(()).ok_or(format!("{shown:?}")));
     }
     rows.finish();
 }

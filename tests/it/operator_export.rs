@@ -56,22 +56,22 @@ fn text(value: &Value) -> String {
 #[test]
 fn an_export_has_every_device_in_both_formats() {
     let (server, operator) = a_fleet();
-    let told = operator.get("/api/v1/devices?format=json");
-    assert_eq!(told.header("content-type"), Some("application/json"));
+    let reply = operator.get("/api/v1/devices?format=json");
+    assert_eq!(reply.header("content-type"), Some("application/json"));
     assert_eq!(
-        told.header("content-disposition"),
+        reply.header("content-disposition"),
         Some("attachment; filename=\"devices.json\"")
     );
-    let json = told.json();
+    let json = reply.json();
     assert_eq!((&json["total"], &json["next"]), (&json!(300), &Value::Null));
     let devices = json["devices"].as_array().unwrap();
     assert_eq!(devices.len(), 300);
-    let told = operator.get("/api/v1/devices?format=csv");
+    let reply = operator.get("/api/v1/devices?format=csv");
     assert_eq!(
-        told.header("content-type"),
+        reply.header("content-type"),
         Some("text/csv; charset=utf-8; header=present")
     );
-    let csv = rows(&told.text());
+    let csv = rows(&reply.text());
     let mut compared = Rows::default();
     for (device, row) in devices.iter().zip(&csv) {
         let one = operator.get(&format!(
@@ -101,13 +101,13 @@ fn an_export_has_every_device_in_both_formats() {
     assert_eq!(devices[297]["version"], "=1+1");
     // The header selects CSV, and the filter selects the rows.
     let accept = "Accept: text/csv\r\n";
-    let told = operator.send("GET", "/api/v1/devices?project=Q", accept, b"");
-    assert_eq!(rows(&told.text()).len(), 99);
+    let reply = operator.send("GET", "/api/v1/devices?project=Q", accept, b"");
+    assert_eq!(rows(&reply.text()).len(), 99);
     let page = operator.send("GET", "/api/v1/devices", "Accept: */*\r\n", b"");
     assert_eq!(page.json()["devices"].as_array().unwrap().len(), 100);
     for query in ["format=xml", "format=csv&limit=5", "format=json&after=7"] {
-        let told = operator.get(&format!("/api/v1/devices?{query}"));
-        assert_eq!(told.status, 400, "{query}: {}", told.text());
+        let reply = operator.get(&format!("/api/v1/devices?{query}"));
+        assert_eq!(reply.status, 400, "{query}: {}", reply.text());
     }
     let head = operator.send("HEAD", "/api/v1/devices?format=csv", "", b"");
     assert_eq!((head.status, head.body.len()), (200, 0));
@@ -152,7 +152,7 @@ fn the_command_line_prints_the_rows_of_the_api() {
     operator.wait_for("/api/v1/summary", "all is read", |summary| {
         summary["releases"] == 1 && summary["quarantined"] == 1
     });
-    let told = operator
+    let reply = operator
         .get("/api/v1/devices?format=csv&imei=8629914")
         .text();
     let folder = server.place().firmware().display().to_string();
@@ -168,8 +168,8 @@ fn the_command_line_prints_the_rows_of_the_api() {
         }
         rows
     };
-    assert_eq!(rows(&told).len(), 40);
-    assert_eq!(timeless_rows(&printed), timeless_rows(&told));
+    assert_eq!(rows(&reply).len(), 40);
+    assert_eq!(timeless_rows(&printed), timeless_rows(&reply));
     let printed = said(&["devices", &folder, "--state", &state, "--json"]);
     let printed: Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(printed["devices"].as_array().unwrap().len(), 40);

@@ -8,9 +8,9 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use common::datagrams::Dice;
 use common::operator::{Operator, parse};
 use common::packages::noise;
+use common::random::Random;
 use common::{PATIENCE, Rows, Server, wait_until};
 
 const BAD: &[u16] = &[400];
@@ -163,8 +163,8 @@ fn each_hostile_head_gets_a_status_and_the_server_stays_as_it_was() {
     for _ in 0..2 {
         for (name, head, statuses, may_be_cut) in heads() {
             let result = match operator.try_ask(&head) {
-                Ok(told) if statuses.contains(&told.status) => Ok(()),
-                Ok(told) => Err(format!("{}: {}", told.status, told.text())),
+                Ok(reply) if statuses.contains(&reply.status) => Ok(()),
+                Ok(reply) => Err(format!("{}: {}", reply.status, reply.text())),
                 Err(_) if may_be_cut => Ok(()),
                 Err(error) => Err(error),
             };
@@ -172,7 +172,7 @@ fn each_hostile_head_gets_a_status_and_the_server_stays_as_it_was() {
         }
         assert_eq!(operator.get("/api/v1/summary").status, 200);
     }
-    assert!(server.lives());
+    assert!(server.is_running());
     let grown = server.grown_since(before);
     rows.finish();
     assert!(grown <= 4 * 1024, "grew by {grown} KiB");
@@ -221,7 +221,7 @@ fn silent_connections_shut_nobody_out_and_are_closed() {
         "{:?}",
         start.elapsed()
     );
-    assert!(server.lives());
+    assert!(server.is_running());
 }
 
 #[test]
@@ -252,22 +252,20 @@ fn connections_that_end_early_leave_nothing_behind() {
 fn three_hundred_spoiled_heads_do_no_harm() {
     let (mut server, operator) = start();
     let good = with(b"Origin: http://localhost\r\nContent-Length: 3\r\n");
-    let mut dice = Dice::new(99);
+    let mut random = Random(99);
     for round in 0..300 {
         let mut head = good.clone();
         for _ in 0..=round % 4 {
-            let at = dice
-                .below(head.len().max(1))
-                .min(head.len().saturating_sub(1));
             if head.is_empty() {
                 break;
             }
-            match dice.below(4) {
-                0 => head[at] = dice.roll() as u8,
+            let at = random.index(head.len());
+            match random.below(4) {
+                0 => head[at] = random.next_u64() as u8,
                 1 => {
                     head.remove(at);
                 }
-                2 => head.insert(at, *b"\r\n\0 :%&=?/\xff\x7f".get(dice.below(12)).unwrap()),
+                2 => head.insert(at, *b"\r\n\0 :%&=?/\xff\x7f".get(random.index(12)).unwrap()),
                 _ => head.truncate(at.max(1)),
             }
         }
@@ -281,5 +279,5 @@ fn three_hundred_spoiled_heads_do_no_harm() {
         }
     }
     assert_eq!(operator.get("/healthz").status, 200);
-    assert!(server.lives());
+    assert!(server.is_running());
 }

@@ -101,12 +101,12 @@ fn parse_metrics(text: &str) -> Result<HashMap<String, f64>, String> {
 fn metrics_count_what_happened_and_name_no_device() {
     let (server, operator) = start();
     let read = || {
-        let told = operator.get("/metrics");
+        let reply = operator.get("/metrics");
         assert_eq!(
-            told.header("content-type"),
+            reply.header("content-type"),
             Some("text/plain; version=0.0.4; charset=utf-8")
         );
-        let text = told.text();
+        let text = reply.text();
         assert!(!text.contains(IMEI), "{text}");
         parse_metrics(&text).unwrap()
     };

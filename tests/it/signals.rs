@@ -25,7 +25,7 @@ fn sighup_looks_at_the_folder_again() {
     server.wait_until_offered(&luat("P", "862991443750002", "2.0.0"), &new);
     println!("after SIGHUP: {:.2?}", start.elapsed());
     assert!(start.elapsed() < Duration::from_secs(10));
-    assert!(server.lives());
+    assert!(server.is_running());
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn sigterm_lets_a_running_download_finish() {
             download.read(8 * 1024).unwrap();
             std::thread::sleep(Duration::from_millis(40));
         }
-        assert!(server.lives(), "it did not wait for the download");
+        assert!(server.is_running(), "it did not wait for the download");
         download.finish().unwrap().must_be_file(&bytes).unwrap();
         let status = server.wait_for_exit(Duration::from_secs(10));
         assert!(

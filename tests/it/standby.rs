@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use common::datagrams;
 use common::operator::Operator;
 use common::packages::noise;
-use common::recipes::{Over, Script, can_run, recipes};
+use common::recipes::{Script, StopOnDrop, can_run, recipes};
 use common::{IMEI, PATIENCE, Place, Reply, Server, SlowDownload, get, get_with, luat, wait_until};
 use luat_ota::modems::driver::{Played, Settings, play};
 use luat_ota::modems::generations::{Client, Module, Transport};
@@ -341,7 +341,7 @@ fn sixty_modules_are_updated_over_a_takeover() {
     let (stop, copies) = (AtomicBool::new(false), AtomicU32::new(0));
     let began = Instant::now();
     let (standby, primary_place, lost, before) = std::thread::scope(|scope| {
-        let is_over = Over(&stop);
+        let stopper = StopOnDrop(&stop);
         for some in modules.chunks_mut((MODULES / PLAYERS) as usize) {
             let (load, bytes) = (&load, &bytes);
             scope.spawn(move || {
@@ -383,7 +383,7 @@ fn sixty_modules_are_updated_over_a_takeover() {
         wait_until("some are updated", many, || {
             updated() >= 10 && copies.load(Ordering::Relaxed) >= 3
         });
-        drop(is_over);
+        drop(stopper);
         let complete = copying.join().unwrap();
         let more = updated() + 3;
         wait_until(

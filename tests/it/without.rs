@@ -51,7 +51,7 @@ fn main_job(flags: &[&str]) {
     let offer = device.check(&check).unwrap();
     assert_eq!(device.download(offer).unwrap(), first);
     device
-        .must_say(format!("Get1,{}", offer.id ^ 1), "ERR")
+        .must_reply(format!("Get1,{}", offer.id ^ 1), "ERR")
         .unwrap();
 
     // Overwrite and truncate the file in place during a download.

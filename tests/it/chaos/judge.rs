@@ -51,8 +51,8 @@ fn is_file(world: &World, device: &Device, bytes: &[u8]) -> bool {
     images.any(|image| image.project == device.project && *image.bytes == bytes)
 }
 
-/// Of which files it begins and ends as.
-pub(super) fn made_of(images: &[Image], bytes: &[u8]) -> String {
+/// The files whose first or last bytes are also those of these bytes, for a message.
+pub(super) fn similar_files(images: &[Image], bytes: &[u8]) -> String {
     let mut text = String::new();
     for image in images {
         let same = |(a, b): &(&u8, &u8)| a == b;
@@ -89,7 +89,7 @@ fn updated(world: &mut World, device: &mut Device, bytes: &[u8], played: &Played
             device.client.name(),
             device.imei,
             bytes.len(),
-            made_of(&world.images, bytes),
+            similar_files(&world.images, bytes),
             played.exchanges,
         ));
         return;
@@ -103,7 +103,7 @@ fn updated(world: &mut World, device: &mut Device, bytes: &[u8], played: &Played
     // A server that is killed while the last bytes are on their way does not know that they arrived; one
     // without its state knows of none.
     let forgotten = world.counts.kills + ALLOWED * world.counts.states_lost;
-    let entry = device.deliveries.entry(short(bytes));
+    let entry = device.deliveries.entry(short_hash(bytes));
     let (deliveries, before) = entry.or_insert((0, forgotten));
     *deliveries += 1;
     let hours = u32::try_from(variable("LUAT_OTA_CHAOS_SECONDS").unwrap_or(0) / 3600).unwrap();
@@ -117,8 +117,8 @@ fn updated(world: &mut World, device: &mut Device, bytes: &[u8], played: &Played
     }
 }
 
-/// When the dust has settled, every generation gets the newest of what lies there.
-pub(super) fn everyone_updates(server: &Server, newest: &[Image]) {
+/// Checks that every generation gets the newest files once the folder no longer changes.
+pub(super) fn check_that_all_update(server: &Server, newest: &[Image]) {
     for image in newest {
         let target = luat(PROJECTS[image.project], "862991449999999", "1.0.0");
         server.wait_until_offered(&target, &image.bytes);

@@ -12,8 +12,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::judge::made_of;
-use super::{Chance, PROJECTS, World};
+use super::judge::similar_files;
+use super::{PROJECTS, World};
+use crate::common::random::Random;
 use crate::common::{get_with, luat, try_connect_from};
 
 /// Number of pairs that are played at the same time.
@@ -61,12 +62,12 @@ struct Now {
 }
 
 /// Plays all pairs until the test is over.
-pub fn live(world: &Mutex<World>, over: &AtomicBool, seed: u64) {
-    let mut chance = Chance(seed ^ 0x6A09_E667_F3BC_C909);
+pub fn play(world: &Mutex<World>, stop: &AtomicBool, seed: u64) {
+    let mut random = Random(seed ^ 0x6A09_E667_F3BC_C909);
     let mut pairs: Vec<_> = (0..PAIRS).map(Pair::new).collect();
-    while !over.load(Ordering::Relaxed) {
-        let at = usize::try_from(chance.below(PAIRS as u64)).unwrap();
-        pairs[at].step(world, &mut chance);
+    while !stop.load(Ordering::Relaxed) {
+        let at = random.index(PAIRS);
+        pairs[at].step(world, &mut random);
         // This does not wait for an event.
         std::thread::sleep(PACE);
     }
@@ -87,7 +88,7 @@ impl Pair {
         format!("86299146{:02}{:05}", self.number, self.ids % 100_000)
     }
 
-    fn step(&mut self, world: &Mutex<World>, chance: &mut Chance) {
+    fn step(&mut self, world: &Mutex<World>, random: &mut Random) {
         let now = {
             let world = world.lock().unwrap();
             let (http, ..) = world.addresses.unwrap();
@@ -106,35 +107,35 @@ impl Pair {
             }
         }
         let has_whole = self.units.iter().any(|unit| unit.done);
-        let is_over = has_whole || self.requests > REQUESTS;
-        if is_over && self.units.iter().all(|unit| unit.has.is_empty()) {
+        let is_used_up = has_whole || self.requests > REQUESTS;
+        if is_used_up && self.units.iter().all(|unit| unit.has.is_empty()) {
             (self.ids, self.requests) = (self.ids + 1, 0);
             self.units = Default::default();
             return;
         }
-        let at = usize::try_from(chance.below(2)).unwrap();
+        let at = random.index(2);
         if self.units[at].open.is_some() {
-            self.go_on(world, at, now, chance);
+            self.continue_read(world, at, now, random);
             return;
         }
         let has = self.units[at].has.len();
         // No download after a complete one: downloading again with the old version is a case for the loop guard.
-        let may_begin = self.losses == now.losses && !is_over;
+        let may_begin = self.losses == now.losses && !is_used_up;
         match (has, may_begin) {
             (0, true) => self.ask(world, at, 0, now),
             (0, false) => {}
-            (_, true) if chance.one_in(10) => self.ask(world, at, 0, now),
+            (_, true) if random.one_in(10) => self.ask(world, at, 0, now),
             (_, _) => self.ask(world, at, has, now),
         }
     }
 
     /// Reads some bytes, or closes the connection.
-    fn go_on(&mut self, world: &Mutex<World>, at: usize, now: Now, chance: &mut Chance) {
-        if chance.one_in(30) {
+    fn continue_read(&mut self, world: &Mutex<World>, at: usize, now: Now, random: &mut Random) {
+        if random.one_in(30) {
             self.units[at].open = None;
             return;
         }
-        let most = usize::try_from(1 + chance.below(2048)).unwrap();
+        let most = 1 + random.index(2048);
         let mut buffer = vec![0; most];
         let unit = &mut self.units[at];
         let Some(open) = &mut unit.open else { return };
@@ -165,7 +166,7 @@ impl Pair {
             let wrong = format!(
                 "one of two {imei} got {} bytes that are none of the files{}",
                 got.len(),
-                made_of(&world.images, &got)
+                similar_files(&world.images, &got)
             );
             world.wrongs.push(wrong);
         }

@@ -348,12 +348,12 @@ fn a_request_for_nothing_that_there_is_gets_404_and_a_line_in_the_log() {
     }
     let device = Device::new(server.udp);
     device
-        .must_say("no id,P_Luat_V0035_8955,1.0.0", "unknown function")
+        .must_reply("no id,P_Luat_V0035_8955,1.0.0", "unknown function")
         .unwrap();
-    let told = Stream::connect(server.tcp)
+    let reply = Stream::connect(server.tcp)
         .ask("no id,Q_Luat_V0035_8955,1.0.0")
         .unwrap();
-    assert_eq!(told, b"unknown function");
+    assert_eq!(reply, b"unknown function");
     for said in ["no id,P_Luat", "no id,Q_Luat"] {
         server.wait_for_log(said, |line| {
             line.contains(said) && line.contains("unknown function")

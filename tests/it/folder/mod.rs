@@ -305,7 +305,7 @@ fn the_folder_itself_may_be_deleted_and_made_again() {
     server.drop_firmware("P/1.0.2/update.bin", &third);
     let took = server.wait_until_offered(&target, &third);
     println!("watched again: {took:.2?}");
-    assert!(server.lives());
+    assert!(server.is_running());
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn each_hostile_head_gets_a_status_and_a_reason_and_the_server_stays_as_it_was()
             }
         }
     }
-    assert!(server.lives());
+    assert!(server.is_running());
     let grown = server.grown_since(before);
     rows.finish();
     assert!(grown <= 4 * 1024, "grew by {grown} KiB");
@@ -236,26 +236,26 @@ fn connections_that_end_early_leave_nothing_behind() {
     common::wait_until("all descriptors are closed", common::PATIENCE, || {
         fds(&server) <= before + 2
     });
-    assert!(server.lives());
+    assert!(server.is_running());
 }
 
 #[test]
 fn a_hundred_random_heads_of_each_kind_do_no_harm() {
     let (mut server, bytes) = server(&["--head-timeout", "1"]);
     let good = get(&target());
-    let mut dice = common::datagrams::Dice::new(99);
+    let mut random = common::random::Random(99);
     let mut open = Vec::new();
     for round in 0..300 {
         let mut head = good.clone();
         // Modify a valid head in one to four places.
         for _ in 0..=round % 4 {
-            let at = dice.below(head.len());
-            match dice.below(4) {
-                0 => head[at] = dice.roll() as u8,
+            let at = random.index(head.len());
+            match random.below(4) {
+                0 => head[at] = random.next_u64() as u8,
                 1 => {
                     head.remove(at);
                 }
-                2 => head.insert(at, *b"\r\n\0 :%&=?/\xff\x7f".get(dice.below(12)).unwrap()),
+                2 => head.insert(at, *b"\r\n\0 :%&=?/\xff\x7f".get(random.index(12)).unwrap()),
                 _ => head.truncate(at.max(1)),
             }
         }
@@ -275,5 +275,5 @@ fn a_hundred_random_heads_of_each_kind_do_no_harm() {
         }
     }
     server.get(&target()).must_be_file(&bytes).unwrap();
-    assert!(server.lives());
+    assert!(server.is_running());
 }

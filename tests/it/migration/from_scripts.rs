@@ -72,16 +72,16 @@ fn first_edition_modules_get_from_the_imported_folder_what_the_articles_server_s
             let check = format!("{IMEI},{name},{version}");
             rows.row(
                 &format!("here: {check}"),
-                here.must_say(&check, "version error"),
+                here.must_reply(&check, "version error"),
             );
             let there = Device::new(article.address);
             rows.row(
                 &format!("article: {check}"),
-                there.must_say(&check, "version error"),
+                there.must_reply(&check, "version error"),
             );
         }
         let foreign = format!("862991449999999,{name},1.1.8");
-        rows.row(&foreign, here.must_say(&foreign, "imei range error"));
+        rows.row(&foreign, here.must_reply(&foreign, "imei range error"));
         let there = Device::new(article.address);
         match there.check(&check) {
             Ok(offer) => {

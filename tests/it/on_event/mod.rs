@@ -239,8 +239,8 @@ fn a_program_that_hangs_or_fails_slows_no_check_and_is_counted() {
         metric("luat_ota_event_program_failures_total") >= 2
     });
     let lines = server.log.all();
-    let told = lines.iter().filter(|line| is_event(line, "on-event"));
-    assert_eq!(told.count(), 1, "at most once a minute");
+    let reports = lines.iter().filter(|line| is_event(line, "on-event"));
+    assert_eq!(reports.count(), 1, "at most once a minute");
 }
 
 /// Records a device that downloads the file of 2.0.0.
