@@ -144,7 +144,7 @@ fn taken(times: usize, mut once: impl FnMut()) -> f64 {
 }
 
 #[test]
-fn a_check_without_update_and_a_packet_take_next_to_nothing_from_the_heap() {
+fn a_check_without_update_and_a_packet_allocate_next_to_nothing() {
     let folder = std::env::temp_dir().join(format!("luat-ota-allocations-{}", std::process::id()));
     let folder = Folder(folder);
     let file: Vec<u8> = (0..100_000_u64).map(|n| ((n * n) >> 5) as u8).collect();

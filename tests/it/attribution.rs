@@ -196,8 +196,7 @@ fn the_log_the_release_and_the_list_show_who_changed_what() {
 }
 
 #[test]
-fn an_edit_of_the_rules_that_pauses_or_resumes_is_one_and_a_file_that_is_edited_by_hand_is_nobodys()
-{
+fn an_edit_that_pauses_or_resumes_is_listed_as_such_and_an_edit_by_hand_has_no_author() {
     let place = Place::new();
     place.drop_firmware("P/1.0.0/u.bin", &noise(83, 5000));
     let server = Server::start_in(place, &[]);
@@ -246,7 +245,7 @@ fn an_edit_of_the_rules_that_pauses_or_resumes_is_one_and_a_file_that_is_edited_
 }
 
 #[test]
-fn tokens_are_valid_as_soon_as_the_file_is_written_and_no_longer_than_they_stand_in_it() {
+fn tokens_are_valid_exactly_while_the_file_contains_them() {
     let server = Server::start(&["--rescan", "1"]);
     let operator = Operator::of(&server);
     let state = server.place().state();

@@ -188,7 +188,7 @@ fn without_a_token_there_is_a_field_for_one_in_both_languages() {
 }
 
 #[test]
-fn a_token_that_is_no_longer_good_is_asked_for_when_something_is_to_be_changed() {
+fn the_page_asks_for_the_token_again_if_a_change_is_refused() {
     let Some(session) = BrowserSession::open("the token is asked for", |place| {
         place.drop_firmware("P/2.0.0/update.bin", &noise(4, 2000));
     }) else {
@@ -286,7 +286,7 @@ fn a_file_that_is_dropped_onto_the_page_is_uploaded() {
 }
 
 #[test]
-fn explain_explains() {
+fn explain_shows_the_decision_and_its_reasons() {
     let Some(session) = BrowserSession::open("explain explains", |place| {
         place.drop_firmware("P/2.0.0/update.bin", &noise(9, 1000));
     }) else {
@@ -314,7 +314,7 @@ fn explain_explains() {
 }
 
 #[test]
-fn the_page_goes_on_when_the_event_stream_is_gone() {
+fn the_page_continues_without_the_event_stream() {
     let Some(mut session) = BrowserSession::open("no event stream", |_| {}) else {
         return;
     };
@@ -352,7 +352,7 @@ fn the_page_goes_on_when_the_event_stream_is_gone() {
 }
 
 #[test]
-fn a_version_below_what_most_devices_run_is_doubted_and_the_bill_shown() {
+fn the_page_warns_of_a_version_below_that_of_most_devices_and_shows_the_traffic() {
     let Some(session) = BrowserSession::open("doubt and bill", |place| {
         place.drop_firmware("P/2.0.0/update.bin", &noise(50, 1000));
     }) else {
@@ -434,7 +434,7 @@ fn the_upload_page_says_how_many_of_a_fleet_that_reports_its_core_will_take_a_pl
 }
 
 #[test]
-fn who_has_nothing_yet_sees_a_picture_and_what_to_do_first() {
+fn an_empty_server_shows_a_picture_and_the_first_step() {
     let Some(session) = BrowserSession::open("the empty state", |_| {}) else {
         return;
     };

@@ -9,7 +9,7 @@ use common::{PATIENCE, luat, luatos, wait_until};
 use serde_json::json;
 
 #[test]
-fn a_device_is_found_and_its_journey_shown() {
+fn a_device_is_found_and_its_update_progress_shown() {
     let bytes = noise(10, 30_000);
     let Some(session) = BrowserSession::open("a device is found", |place| {
         place.drop_firmware("P/2.0.0/update.bin", &noise(10, 30_000));
@@ -38,7 +38,7 @@ fn a_device_is_found_and_its_journey_shown() {
 
 // Case 42.
 #[test]
-fn the_why_of_a_device_asks_what_the_device_asks() {
+fn the_explanation_of_a_device_uses_its_own_check() {
     let good = script_package(EC618, 62);
     let Some(session) = BrowserSession::open("a device's why", |place| {
         place.drop_firmware(
@@ -137,7 +137,7 @@ fn the_bar_of_a_release_shows_how_many_of_the_fleet_are_updated_and_keeps_that_n
 }
 
 #[test]
-fn a_held_device_is_found_and_released() {
+fn a_held_device_is_found_and_its_hold_lifted() {
     let bytes = noise(52, 3000);
     let flags = ["--attempts", "2"];
     let Some(session) = BrowserSession::open_with("release from the guard", &flags, |place| {
@@ -222,7 +222,7 @@ fn a_device_shows_its_steps_its_last_refusal_and_what_it_would_get_now() {
 }
 
 #[test]
-fn a_number_leads_to_the_devices_behind_it_and_back() {
+fn a_number_links_to_the_devices_that_it_counts_and_back() {
     let Some(session) = BrowserSession::open("numbers lead to devices", |place| {
         place.drop_firmware("P/2.0.0/update.bin", &noise(10, 3000));
     }) else {

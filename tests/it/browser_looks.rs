@@ -13,7 +13,7 @@ use common::browser_session::{
 use serde_json::json;
 
 #[test]
-fn the_page_speaks_the_browser_s_language_and_remembers_another() {
+fn the_page_has_the_language_of_the_browser_and_remembers_another() {
     let Some(session) = BrowserSession::open("both languages", |_| {}) else {
         return;
     };
@@ -188,7 +188,7 @@ fn everything_can_be_reached_with_the_keyboard() {
 }
 
 #[test]
-fn a_screen_reader_has_a_name_for_all_that_it_comes_to() {
+fn every_element_has_a_name_for_a_screen_reader() {
     // Roles that need a name (WAI-ARIA 1.2, "Accessible Name Required").
     const NAMED: [&str; 14] = [
         "button",

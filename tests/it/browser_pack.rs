@@ -85,7 +85,7 @@ fn a_dropped_factory_file_becomes_a_package_to_download_or_to_publish_paused() {
 }
 
 #[test]
-fn a_factory_file_of_which_no_package_can_be_made_says_why_and_what_is_missing_can_be_given() {
+fn a_factory_file_without_a_package_shows_the_reason_and_takes_missing_values() {
     let Some(session) = BrowserSession::open("a factory file without a version", |_| {}) else {
         return;
     };

@@ -323,7 +323,7 @@ fn while_rclone_copies_from_an_s3_store_and_either_is_killed_only_whole_files_ar
 
 // Syncthing 1.19: lib/fs/tempname.go, lib/model/folder_sendrecv.go.
 #[test]
-fn what_syncthing_does_to_a_folder_offers_only_whole_files() {
+fn only_whole_files_are_offered_while_syncthing_changes_the_folder() {
     let copy = |from: &Path, to: &Path| {
         for (name, bytes) in contents(from) {
             write(to, &name, &bytes);
@@ -381,7 +381,7 @@ fn what_syncthing_does_to_a_folder_offers_only_whole_files() {
 }
 
 #[test]
-fn what_another_machine_does_over_nfs_is_found_without_events() {
+fn changes_by_another_machine_over_nfs_are_found_without_events() {
     let flags = [
         "--without",
         "inotify",

@@ -223,7 +223,7 @@ fn a_fresh_server_pauses_a_release_that_fails_on_two_of_five_before_a_hundred_fe
 }
 
 #[test]
-fn a_release_that_fails_on_few_devices_goes_on() {
+fn a_release_that_fails_on_few_devices_continues() {
     for setting in Setting::ALL {
         // With forged ids the release may be paused, which costs the operator one click.
         if setting == Setting::Forged {

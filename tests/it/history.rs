@@ -34,7 +34,7 @@ fn hours(history: &Value) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn what_was_counted_is_there_after_a_restart_and_after_a_kill() {
+fn counts_survive_a_restart_and_a_kill() {
     let bytes = noise(90, 5000);
     let server = Server::start(&[]);
     server.drop_firmware("P/2.0.0/u.bin", &bytes);
@@ -94,7 +94,7 @@ fn what_was_counted_is_there_after_a_restart_and_after_a_kill() {
 }
 
 #[test]
-fn a_release_that_was_never_there_has_no_history_and_one_without_devices_an_empty_one() {
+fn an_unknown_release_has_no_history_and_one_without_devices_an_empty_one() {
     let (server, operator) = Operator::with_releases();
     let empty = operator.get("/api/v1/releases/P/1.5.0/history").json();
     assert_eq!((&empty["hours"], &empty["days"]), (&json!([]), &json!([])));

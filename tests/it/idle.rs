@@ -59,7 +59,7 @@ fn wait_until_idle(server: &Server) {
 }
 
 #[test]
-fn nothing_wakes_a_server_that_nobody_asks() {
+fn nothing_wakes_a_server_without_requests() {
     let bytes = noise(81, 5000);
     let server = Server::start(&NO_RESCAN);
     server.drop_firmware("P/2.0.0/update.bin", &bytes);
@@ -117,7 +117,7 @@ fn a_lift_reaches_an_idle_server_within_a_second_or_two() {
 }
 
 #[test]
-fn where_there_are_no_events_a_lift_and_the_list_are_found_by_the_rescan_and_after_a_sighup() {
+fn without_events_a_lift_and_the_list_are_found_by_the_rescan_and_after_a_sighup() {
     let quick = Server::start(&["--without", "inotify", "--rescan", "1"]);
     let slow = Server::start(&["--without", "inotify", "--rescan", "86400"]);
     wait_until_idle(&slow);
@@ -136,7 +136,7 @@ fn where_there_are_no_events_a_lift_and_the_list_are_found_by_the_rescan_and_aft
 }
 
 #[test]
-fn a_list_that_changes_reaches_an_idle_server_also_where_it_lies_elsewhere() {
+fn a_changed_list_reaches_an_idle_server_also_from_another_folder() {
     let place = Place::new();
     let path = place.root.join("ids");
     std::fs::write(&path, "").unwrap();
@@ -165,7 +165,7 @@ fn a_list_that_changes_reaches_an_idle_server_also_where_it_lies_elsewhere() {
 }
 
 #[test]
-fn a_journal_that_is_removed_is_written_anew_without_anybody_asking() {
+fn an_idle_server_rewrites_a_removed_journal() {
     let bytes = noise(82, 5000);
     let server = Server::start(&NO_RESCAN);
     server.drop_firmware("P/2.0.0/update.bin", &bytes);
@@ -215,7 +215,7 @@ fn remember(state: &Path) {
 }
 
 #[test]
-fn a_device_that_does_not_come_back_is_silent_at_its_time() {
+fn a_device_without_checks_becomes_silent_on_time() {
     let place = Place::new();
     remember(&place.state());
     let journal = place.state().join("journal.jsonl");

@@ -306,7 +306,7 @@ fn side_by_side(ours: &str, theirs: &str) -> (Vec<(Part, Part)>, Result<(), Stri
 }
 
 #[test]
-fn both_languages_have_the_same_parts_that_say_the_same() {
+fn both_languages_have_the_same_parts_with_the_same_facts() {
     let pages = pages();
     let pairs = pairs(&pages);
     assert!(pairs.len() >= 25, "{pairs:?}");
@@ -325,7 +325,7 @@ fn both_languages_have_the_same_parts_that_say_the_same() {
 }
 
 #[test]
-fn the_comparison_finds_what_differs() {
+fn the_comparison_finds_differences() {
     let pages = pages();
     let names = ("docs/rules.md", "docs/zh-CN/rules.md");
     let differ = |ours: &str, theirs: &str| {

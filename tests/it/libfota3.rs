@@ -109,7 +109,7 @@ fn both_editions_update_and_report() {
 }
 
 #[test]
-fn no_update_is_said_in_json_with_200() {
+fn the_reply_without_an_update_is_json_with_status_200() {
     let bytes = noise(3, 3000);
     let server = server(&bytes, &[]);
     for version in ["001.000.003", "001.000.004", "beta"] {
@@ -159,7 +159,7 @@ fn a_download_that_was_cut_begins_again_and_is_the_same_file() {
 }
 
 #[test]
-fn the_url_is_where_the_module_asked_and_cannot_be_made_up() {
+fn the_url_has_the_address_that_the_module_used_and_cannot_be_forged() {
     let bytes = noise(3, 3000);
     let server = server(&bytes, &["--trusted-proxy", "10.0.0.0/8"]);
     let at = |headers: &str| {
@@ -196,7 +196,7 @@ fn the_url_is_where_the_module_asked_and_cannot_be_made_up() {
 }
 
 #[test]
-fn it_works_behind_a_proxy_that_is_trusted() {
+fn libfota3_updates_behind_a_trusted_proxy() {
     let bytes = noise(3, 3000);
     let server = server(&bytes, &["--trusted-proxy", "127.0.0.0/8"]);
     let offer = asked(
@@ -285,7 +285,7 @@ fn libfota3(server: &Server, edition: Libfota3, version: &str, becomes: &str) ->
 
 // Cases 20 and 21.
 #[test]
-fn a_module_that_runs_the_new_version_judges_the_answer_to_be_right() {
+fn a_module_that_runs_the_new_version_accepts_the_reply() {
     for (path, version, becomes) in [
         (
             "TURNKEY_2046.001.001_LuatOS-SoC_Air780EPM.bin",
@@ -393,7 +393,7 @@ fn code(server: &Server, query: &str) -> Value {
 
 // Case 21.
 #[test]
-fn the_middle_number_of_the_script_counts_since_libfota3_says_it() {
+fn the_middle_number_of_the_script_counts_because_libfota3_sends_it() {
     let bytes = script_package(EC7XX, 21);
     let place = Place::new();
     for release in [

@@ -113,7 +113,7 @@ fn every_metric_of_the_dashboard_the_rules_and_the_documents_exists() {
 }
 
 #[test]
-fn promtool_takes_the_rules_the_queries_and_the_configuration() {
+fn promtool_accepts_the_rules_the_queries_and_the_configuration() {
     if Command::new("promtool").arg("--version").output().is_err() {
         let missing = "promtool is not installed (apt-get install prometheus)";
         assert!(std::env::var("CI").as_deref() != Ok("true"), "{missing}");

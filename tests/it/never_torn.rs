@@ -226,7 +226,7 @@ enum Happening {
 }
 
 #[test]
-fn over_a_kill_a_download_goes_on_in_its_own_bytes_or_not_at_all() {
+fn after_a_kill_a_download_continues_with_its_own_bytes_or_not_at_all() {
     use Happening::*;
     const IMEI: &str = "862991443753386";
     const SEEN_BY: &str = "862991443799999";

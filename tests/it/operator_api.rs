@@ -364,7 +364,7 @@ fn every_reply_is_what_the_description_says() {
 }
 
 #[test]
-fn what_is_not_served_comes_in_pages() {
+fn the_quarantine_comes_in_pages() {
     let place = Place::new();
     for n in 0..12 {
         place.drop_firmware(&format!("wrong-{n:02}.bin"), &noise(n, 1000));
@@ -437,7 +437,7 @@ fn releases_come_in_pages() {
 }
 
 #[test]
-fn explain_says_what_a_module_is_told_and_recognise_what_a_file_would_be() {
+fn explain_states_the_reply_to_a_module_and_recognise_the_release_of_a_file() {
     let (server, operator) = Operator::with_releases();
     let target = luat("P", IMEI, "1.0.0");
     let explained = operator

@@ -25,7 +25,7 @@ fn start() -> (Server, Operator) {
 }
 
 #[test]
-fn of_many_who_write_over_the_same_rules_one_wins() {
+fn one_of_many_concurrent_edits_of_the_same_rules_wins() {
     let (server, operator) = start();
     let target = "/api/v1/rules/P/2.0.0";
     let put = |headers: &str, percent: u32| {
@@ -89,7 +89,7 @@ fn of_many_who_write_over_the_same_rules_one_wins() {
 
 // Case 53.
 #[test]
-fn of_sixty_edits_through_two_servers_none_is_lost() {
+fn none_of_sixty_edits_through_two_servers_is_lost() {
     let (first, one) = start();
     let state = first.place().root.join("second-state");
     let place = Place::new();
@@ -217,7 +217,7 @@ fn a_folder_that_becomes_a_link_while_it_is_uploaded_to_leads_nowhere() {
 
 // Case 48.
 #[test]
-fn sixty_four_connections_without_a_token_keep_nobody_with_one_out() {
+fn sixty_four_connections_without_a_token_shut_out_no_client_with_a_token() {
     let (server, operator) = start();
     let of = |line: &str, headers: &str| operator.request(line, false, headers, b"");
     let file = "PUT /api/v1/firmware/P/2.0.1/u.bin";
@@ -323,7 +323,7 @@ fn a_slow_upload_with_the_token_outlives_a_crowd_without_one() {
 }
 
 #[test]
-fn ten_thousand_connections_keep_neither_a_person_nor_a_module_out() {
+fn ten_thousand_connections_shut_out_neither_an_operator_nor_a_module() {
     let (mut server, operator) = start();
     let silent = operator.request("GET /api/v1/summary", true, "", b"");
     let before = server.resident();

@@ -55,7 +55,7 @@ fn ids(page: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn a_filter_finds_what_fits_and_says_how_many_of_all() {
+fn a_filter_finds_matching_devices_and_counts_them() {
     let (_server, operator) = a_fleet();
     let mut rows = Rows::default();
     for (query, matching) in [
@@ -160,7 +160,7 @@ fn pages_follow_one_another_in_every_order() {
 }
 
 #[test]
-fn behind_each_number_of_a_release_are_as_many_devices() {
+fn each_number_of_a_release_has_as_many_devices() {
     let (server, operator) = a_fleet();
     // A newer release: the devices that have the older one are being updated to it, and still count as confirmed.
     server.drop_firmware("P/2.0.1/u.bin", &noise(5, 5000));
@@ -275,7 +275,7 @@ fn a_device_shows_its_last_steps_its_last_refusal_and_what_it_would_get_now() {
 }
 
 #[test]
-fn a_device_that_asked_by_packets_shows_its_message_and_what_that_would_get() {
+fn a_device_that_uses_udp_shows_its_message_and_what_that_would_get() {
     let place = Place::new();
     place.drop_firmware("P/2.0.0/u.bin", &noise(3, 5000));
     place.rules("P/2.0.0/release.json", json!({"project_key": "key"}));

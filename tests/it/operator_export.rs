@@ -115,7 +115,7 @@ fn an_export_has_every_device_in_both_formats() {
 }
 
 #[test]
-fn an_export_of_releases_says_what_the_list_says() {
+fn an_export_of_releases_agrees_with_the_list() {
     let (_server, operator) = a_fleet();
     let listed = operator.get("/api/v1/releases").json();
     let exported = operator.get("/api/v1/releases?format=json").json();

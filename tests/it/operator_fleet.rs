@@ -329,7 +329,7 @@ fn server(bounds: &Bounds, binary: Option<PathBuf>) -> Server {
 }
 
 #[test]
-fn whatever_an_operator_asks_for_is_quick_and_makes_no_check_wait() {
+fn every_request_of_an_operator_is_quick_and_makes_no_check_wait() {
     let binary = std::env::var_os("LUAT_OTA_FLEET_BINARY").map(PathBuf::from);
     let bounds = if binary.is_some() { STRICT } else { WIDE };
     let server = server(&bounds, binary);

@@ -193,7 +193,7 @@ fn a_head_that_comes_byte_by_byte_is_answered() {
 }
 
 #[test]
-fn silent_connections_shut_nobody_out_and_are_closed() {
+fn silent_connections_shut_out_no_client_and_are_closed() {
     let (mut server, operator) = start();
     let silent: Vec<_> = (0..200)
         .map(|n| {
@@ -249,7 +249,7 @@ fn connections_that_end_early_leave_nothing_behind() {
 }
 
 #[test]
-fn three_hundred_spoiled_heads_do_no_harm() {
+fn three_hundred_damaged_heads_leave_the_server_running() {
     let (mut server, operator) = start();
     let good = with(b"Origin: http://localhost\r\nContent-Length: 3\r\n");
     let mut random = Random(99);

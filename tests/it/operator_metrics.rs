@@ -140,7 +140,7 @@ print(json.dumps([{'name': f.name, 'type': f.type, 'help': f.documentation,
 ";
 
 #[test]
-fn the_parser_of_prometheus_reads_what_our_own_reads() {
+fn the_parser_of_prometheus_reads_the_same_metrics() {
     let has = Command::new("python3")
         .args(["-c", "import prometheus_client.parser"])
         .output()

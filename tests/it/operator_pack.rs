@@ -60,7 +60,7 @@ fn a_package_is_made_as_the_command_line_makes_it_and_nothing_is_kept() {
 }
 
 #[test]
-fn what_the_script_and_the_name_do_not_state_may_be_given() {
+fn values_that_the_script_and_the_name_lack_may_be_given() {
     let (_server, operator) = start();
     let bytes = soc("", "1.0");
     let target = format!("{SOC}?project=%E6%B0%B4&version=3.4.5&bsp=Air780EHM");
@@ -73,7 +73,7 @@ fn what_the_script_and_the_name_do_not_state_may_be_given() {
 }
 
 #[test]
-fn what_is_no_factory_file_is_refused_with_the_reason() {
+fn a_file_other_than_a_factory_file_is_refused_with_the_reason() {
     let (server, operator) = start();
     let whole = soc("METER", "1.0.1");
     let mut rows = common::Rows::default();

@@ -66,7 +66,7 @@ fn pause_resume_and_percent_change_what_modules_get() {
 }
 
 #[test]
-fn rules_are_written_only_over_what_was_read() {
+fn rules_replace_only_the_version_that_was_read() {
     let (server, operator) = Operator::with_releases();
     let target = "/api/v1/rules/P/2.0.0";
     assert_eq!(operator.get(target).status, 404);

@@ -25,7 +25,7 @@ fn files(server: &Server) -> Vec<String> {
 }
 
 #[test]
-fn an_uploaded_file_is_offered_and_the_same_again_is_no_trouble() {
+fn an_uploaded_file_is_offered_and_may_be_uploaded_again() {
     let (server, operator) = start();
     let bytes = noise(1, 300_000);
     let reply = operator.send("PUT", "/api/v1/firmware/P/2.0.1/u.bin", "", &bytes);
@@ -57,7 +57,7 @@ fn an_uploaded_file_is_offered_and_the_same_again_is_no_trouble() {
 }
 
 #[test]
-fn what_would_be_quarantined_is_refused_with_the_reason() {
+fn an_upload_that_would_be_quarantined_is_refused_with_the_reason() {
     let (server, operator) = start();
     assert_eq!(operator.put_file("P/2.0.1/u.bin", "", &noise(1, 5000)), 201);
     server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &noise(1, 5000));
@@ -98,7 +98,7 @@ fn what_would_be_quarantined_is_refused_with_the_reason() {
 }
 
 #[test]
-fn a_length_and_a_digest_are_believed_only_if_they_are_right() {
+fn a_wrong_length_or_digest_is_refused() {
     let (server, operator) = start();
     let bytes = noise(1, 1000);
     let request =
@@ -141,7 +141,7 @@ fn a_length_and_a_digest_are_believed_only_if_they_are_right() {
 }
 
 #[test]
-fn a_refusal_reaches_whoever_is_still_sending() {
+fn a_refusal_reaches_a_client_that_is_still_sending() {
     let (server, operator) = start();
     // After the reply the server reads 64 KiB without a token, and the whole file with a token.
     let target = "/api/v1/firmware/P/2.0.1/u.bin";
@@ -234,7 +234,7 @@ fn no_link_is_followed() {
 }
 
 #[test]
-fn tricks_with_paths_lead_nowhere() {
+fn no_path_leads_out_of_the_folder() {
     let (server, operator) = start();
     let mut rows = Rows::default();
     for path in [
@@ -280,7 +280,7 @@ fn tricks_with_paths_lead_nowhere() {
 }
 
 #[test]
-fn a_full_disk_is_said_and_leaves_nothing() {
+fn a_full_disk_is_reported_and_leaves_nothing() {
     let place = Place::new();
     let mount = |arguments: &[&str]| {
         let done = Command::new("mount").args(arguments).output();
@@ -346,7 +346,7 @@ fn more_uploads_than_may_run_are_asked_to_wait() {
 
 // Case 55.
 #[test]
-fn names_that_deceive_or_trip_are_refused_with_a_sentence() {
+fn deceptive_and_invalid_names_are_refused_with_a_sentence() {
     let (server, operator) = start();
     let bytes = noise(1, 3000);
     let mut rows = Rows::default();

@@ -269,7 +269,7 @@ fn a_release_that_is_paused_while_the_script_waits_ends_it() {
 }
 
 #[test]
-fn what_is_wrong_is_said_and_changes_nothing() {
+fn a_mistake_is_reported_and_changes_nothing() {
     let (server, operator) = start(&noise(1, 5000));
     let place = server.place();
     std::fs::write(

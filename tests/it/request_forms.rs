@@ -43,7 +43,7 @@ fn must(reply: &Reply, wanted: Wanted, bytes: &[u8]) -> Result<(), String> {
 }
 
 #[test]
-fn the_first_edition_over_http_gets_its_file_and_its_no() {
+fn the_first_edition_over_http_gets_its_file_and_a_refusal() {
     let (server, bytes) = server();
     let mut rows = Rows::default();
     for (version, wanted) in [
@@ -67,7 +67,7 @@ fn the_first_edition_over_http_gets_its_file_and_its_no() {
 }
 
 #[test]
-fn luatask_modules_get_their_file_and_their_no() {
+fn luatask_modules_get_their_file_and_a_refusal() {
     let (server, bytes) = server();
     let mut rows = Rows::default();
     let cores = [
@@ -108,7 +108,7 @@ fn luatask_modules_get_their_file_and_their_no() {
 }
 
 #[test]
-fn air720_and_rda8910_that_ask_with_a_range_at_once_get_206_and_their_no() {
+fn air720_and_rda8910_whose_first_check_has_a_range_get_206_and_a_refusal() {
     let (server, bytes) = server();
     let mut rows = Rows::default();
     for (version, wanted) in [("2.0.0", Wanted::WholePart), ("2.0.1", Wanted::Nothing)] {
@@ -195,7 +195,7 @@ fn libfota_with_and_without_a_url_of_its_own_gets_the_right_answer() {
 }
 
 #[test]
-fn libfota2_of_every_date_gets_its_file_and_its_no() {
+fn libfota2_of_every_date_gets_its_file_and_a_refusal() {
     let (server, bytes) = server();
     let mut rows = Rows::default();
     for (version, plain, wanted) in [
@@ -248,7 +248,7 @@ fn libfota2_of_every_date_gets_its_file_and_its_no() {
 }
 
 #[test]
-fn the_c_client_that_sends_each_line_in_a_segment_of_its_own_gets_its_file_and_its_no() {
+fn the_c_client_that_sends_each_line_in_its_own_segment_gets_its_file_and_a_refusal() {
     let (server, bytes) = server();
     let mut rows = Rows::default();
     for (version, wanted) in [("1103.1.2", Wanted::File), ("1103.1.9", Wanted::Nothing)] {
@@ -371,7 +371,7 @@ fn old_and_careless_http_is_understood() {
 }
 
 #[test]
-fn a_client_that_closes_its_half_first_still_gets_its_reply() {
+fn a_client_that_half_closes_first_still_gets_its_reply() {
     let (server, bytes) = server();
     let mut rows = Rows::default();
     for (version, wanted) in [("2.0.0", Wanted::File), ("2.0.1", Wanted::Nothing)] {

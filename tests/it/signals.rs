@@ -11,7 +11,7 @@ use common::{IMEI, PATIENCE, Place, Server, SlowDownload, get, luat};
 use rustix::process::Signal;
 
 #[test]
-fn sighup_looks_at_the_folder_again() {
+fn sighup_rescans_the_folder() {
     let (place, bytes) = place();
     // A second name of the file outside the folder: writing through this name causes no event in the folder.
     let outside = place.root.join("second-name");
@@ -84,7 +84,7 @@ fn an_idle_server_ends_at_once() {
 }
 
 #[test]
-fn after_a_kill_it_serves_again_at_once_what_it_has_read_before() {
+fn after_a_kill_known_files_are_served_at_once() {
     let (place, bytes) = place();
     let server = Server::start_in(place, &[]);
     server.wait_until_offered(&luat("P", IMEI, "2.0.0"), &bytes);

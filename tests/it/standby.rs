@@ -128,7 +128,7 @@ fn a_download_that_began_after_the_last_copy_gets_no_bytes_of_another_file() {
 }
 
 #[test]
-fn a_device_that_failed_again_and_again_is_held_by_the_standby() {
+fn a_device_that_failed_repeatedly_is_held_by_the_standby() {
     if !can_run(&["rsync"]) {
         return;
     }

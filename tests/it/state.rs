@@ -107,7 +107,7 @@ fn short_at(path: &Path) {
 
 // Case 50.
 #[test]
-fn damaged_files_in_the_state_folder_stop_nothing_and_the_log_says_what_is_lost() {
+fn damaged_files_in_the_state_folder_stop_nothing_and_the_log_states_the_loss() {
     type Damage = fn(&Path);
     const NO_FILE: [Damage; 3] = [fifo_at, folder_at, device_at];
     const NO_TEXT: [Damage; 3] = [holes_at, empty_at, short_at];
@@ -269,7 +269,7 @@ fn only_the_lock_of_another_server_stops_the_start() {
 }
 
 #[test]
-fn commands_that_read_the_state_do_not_hang_on_what_is_no_file() {
+fn commands_that_read_the_state_do_not_hang_on_special_files() {
     for damage in [fifo_at, folder_at, device_at] {
         let (place, _) = with_state(|state| {
             for name in ["journal.jsonl", "hashes.jsonl", "lock"] {

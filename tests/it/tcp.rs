@@ -109,7 +109,7 @@ fn a_message_may_come_in_two_segments() {
 }
 
 #[test]
-fn an_id_from_udp_is_good_over_tcp_and_the_other_way_round() {
+fn an_id_from_udp_is_valid_over_tcp_and_the_reverse() {
     let (server, bytes) = server();
     let device = Device::new(server.udp);
     let offer = device.check(user("1.0.0")).unwrap();
@@ -121,7 +121,7 @@ fn an_id_from_udp_is_good_over_tcp_and_the_other_way_round() {
 }
 
 #[test]
-fn nonsense_ends_no_more_than_its_own_connection() {
+fn nonsense_ends_only_its_own_connection() {
     let (server, _) = server();
     for nonsense in [
         &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],

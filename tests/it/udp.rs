@@ -144,7 +144,7 @@ fn a_file_of_more_than_65535_packets_is_for_http_alone() {
 }
 
 #[test]
-fn what_names_no_packet_of_ours_gets_err() {
+fn a_request_for_an_unknown_packet_gets_err() {
     let (server, _) = server(3000, &[]);
     let device = Device::new(server.udp);
     let offer = device.check(user("P", "1.0.0")).unwrap();
@@ -260,7 +260,7 @@ fn unknown_text_is_answered_by_unknown_function_and_never_by_more_than_was_sent(
 }
 
 #[test]
-fn our_own_replies_and_what_is_no_text_are_never_answered() {
+fn replies_of_the_server_and_non_text_get_no_reply() {
     let (server, _) = server(100, &[]);
     let device = Device::new(server.udp);
     let mut rows = Rows::default();
@@ -398,7 +398,7 @@ fn ipv6_modules_are_served_as_well_and_ipv4_ones_on_the_same_socket() {
 }
 
 #[test]
-fn an_id_is_good_only_in_the_network_that_was_given_it() {
+fn an_id_is_valid_only_in_the_network_that_received_it() {
     let (server, bytes) = server(3000, &["--udp", "0.0.0.0:0"]);
     let asked = SocketAddr::new("127.0.0.1".parse().unwrap(), server.udp.port());
     let device = Device::at("127.0.0.1".parse().unwrap(), asked);
@@ -418,7 +418,7 @@ fn an_id_is_good_only_in_the_network_that_was_given_it() {
 }
 
 #[test]
-fn with_udp_roaming_an_id_is_good_everywhere() {
+fn with_udp_roaming_an_id_is_valid_everywhere() {
     let (server, bytes) = server(3000, &["--udp", "0.0.0.0:0", "--udp-roaming"]);
     let asked = SocketAddr::new("127.0.0.1".parse().unwrap(), server.udp.port());
     let offer = Device::new(asked).check(user("P", "1.0.0")).unwrap();
@@ -430,7 +430,7 @@ fn with_udp_roaming_an_id_is_good_everywhere() {
 }
 
 #[test]
-fn who_guesses_ids_gets_few_answers_and_disturbs_nobody() {
+fn a_client_that_guesses_ids_gets_few_replies_and_disturbs_no_module() {
     let (server, bytes) = server(3000, &["--udp", "0.0.0.0:0"]);
     let asked = SocketAddr::new("127.0.0.1".parse().unwrap(), server.udp.port());
     let honest = Device::at("127.0.0.1".parse().unwrap(), asked);
@@ -452,7 +452,7 @@ fn who_guesses_ids_gets_few_answers_and_disturbs_nobody() {
 }
 
 #[test]
-fn a_release_for_others_says_so_in_the_words_of_the_first_server() {
+fn a_release_for_other_devices_is_refused_in_the_words_of_the_first_server() {
     let (server, _) = server(100, &[]);
     let device = Device::new(server.udp);
     device

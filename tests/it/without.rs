@@ -120,7 +120,7 @@ fn without_memfd_snapshots_are_unnamed_files() {
 }
 
 #[test]
-fn without_leases_a_file_must_be_still_for_longer() {
+fn without_leases_a_file_must_be_unchanged_for_longer() {
     main_job(&["--without", "leases"]);
     // A writer that pauses for two seconds is not treated as finished.
     let server = Server::start(&["--without", "leases"]);
@@ -173,7 +173,7 @@ fn tcp_states(local: u16, remote: u16) -> Vec<String> {
 }
 
 #[test]
-fn without_events_the_rescan_finds_what_is_new_and_a_signal_hurries_it() {
+fn without_events_the_rescan_or_a_signal_finds_new_files() {
     main_job(&["--without", "inotify"]);
     let server = Server::start(&["--without", "inotify", "--rescan", "3600"]);
     server.wait_for_log("says that there are no events", |line| {
@@ -198,13 +198,13 @@ fn without_events_the_rescan_finds_what_is_new_and_a_signal_hurries_it() {
 }
 
 #[test]
-fn without_any_of_them_the_main_job_is_done() {
+fn without_all_optional_features_modules_are_updated() {
     let flags: Vec<&str> = ALL.iter().flat_map(|name| ["--without", *name]).collect();
     main_job(&flags);
 }
 
 #[test]
-fn the_environment_can_say_it_and_the_help_does_not() {
+fn features_can_be_disabled_in_the_environment_and_the_help_omits_it() {
     let place = Place::new();
     let mut command = luat_ota();
     command.args(serve_arguments(&place, &[]));
@@ -275,7 +275,7 @@ fn beside_a_read_only_folder_the_state_is_elsewhere_or_nowhere() {
 }
 
 #[test]
-fn a_stick_with_vfat_is_served_and_may_be_written_in_place() {
+fn a_vfat_stick_is_served_and_may_be_written_in_place() {
     let place = Place::new();
     let image = place.root.join("stick.img");
     std::fs::File::create(&image)

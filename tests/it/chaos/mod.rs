@@ -167,7 +167,7 @@ fn start(place: Place) -> Server {
 }
 
 #[test]
-fn no_image_is_torn_and_no_failed_content_is_given_for_ever() {
+fn no_image_is_torn_and_no_failed_content_is_repeated_without_end() {
     let seconds = variable("LUAT_OTA_CHAOS_SECONDS").unwrap_or(25);
     let seed = variable("LUAT_OTA_CHAOS_SEED").unwrap_or_else(|| {
         let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();

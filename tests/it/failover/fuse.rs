@@ -125,7 +125,7 @@ fn is_paused(hosts: u8, devices: u32, fleet: bool) -> Option<bool> {
 }
 
 #[test]
-fn four_failing_canaries_split_two_and_two_pause_a_release_if_its_fuse_is_two_or_outcomes_are_shared()
+fn four_failing_devices_split_two_and_two_pause_a_release_if_its_fuse_is_two_or_outcomes_are_shared()
  {
     // `devices` of the fuse, whether the servers share outcomes, and whether the release pauses itself.
     let cases = [(2, false, true), (3, false, false), (3, true, true)];

@@ -274,7 +274,7 @@ fn table(costs: &[Cost]) -> String {
 }
 
 #[test]
-fn sixty_modules_are_updated_behind_nginx_and_haproxy_whatever_becomes_of_a_server() {
+fn sixty_modules_are_updated_behind_nginx_and_haproxy_through_every_failure_of_a_server() {
     std::thread::scope(|scope| {
         scope.spawn(|| run_all_failures(Balancer::Nginx, 1, false));
         scope.spawn(|| run_all_failures(Balancer::HaProxy, 11, true));

@@ -128,7 +128,7 @@ fn server(rules: Option<serde_json::Value>, bytes: &[u8]) -> Server {
 }
 
 #[test]
-fn every_generation_updates_and_then_takes_no_for_an_answer() {
+fn every_generation_updates_and_then_accepts_a_refusal() {
     // Sizes at and around the limits of packets and segments.
     let mut rows = Rows::default();
     for size in [1401, 2044, 30_000] {
@@ -235,7 +235,7 @@ fn a_refused_device_is_refused_by_every_generation() {
 }
 
 #[test]
-fn after_a_cut_no_module_takes_wrong_bytes_and_the_next_attempt_updates() {
+fn after_a_cut_no_module_accepts_wrong_bytes_and_the_next_attempt_updates() {
     let bytes = noise(12, 200_000);
     let server = server(None, &bytes);
     server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &bytes);
@@ -271,7 +271,7 @@ fn after_a_cut_no_module_takes_wrong_bytes_and_the_next_attempt_updates() {
 }
 
 #[test]
-fn a_4g_module_that_is_cut_again_and_again_comes_to_its_file() {
+fn a_4g_module_gets_its_file_in_spite_of_repeated_cuts() {
     let bytes = noise(13, 400_000);
     let server = server(None, &bytes);
     server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &bytes);
@@ -289,7 +289,7 @@ fn a_4g_module_that_is_cut_again_and_again_comes_to_its_file() {
 }
 
 #[test]
-fn over_udp_loss_costs_time_and_no_byte() {
+fn packet_loss_over_udp_costs_time_and_no_byte() {
     let bytes = noise(14, 61_320);
     let server = server(None, &bytes);
     server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &bytes);

@@ -27,7 +27,7 @@ fn play_luatask(
 }
 
 #[test]
-fn a_module_that_can_follow_a_redirect_does_and_takes_a_no_from_there() {
+fn a_module_that_can_follow_a_redirect_does_and_accepts_a_refusal_there() {
     let bytes = noise(15, 50_000);
     // The server with the files: the same release, with `direct`.
     let files = Place::new();
@@ -75,7 +75,7 @@ fn a_module_that_can_follow_a_redirect_does_and_takes_a_no_from_there() {
 
 // Case 64.
 #[test]
-fn a_module_that_is_redirected_to_a_file_of_ours_goes_on_with_the_content_that_the_url_names() {
+fn a_module_redirected_to_this_server_resumes_with_the_content_in_the_url() {
     let bytes = noise(64, 60_000);
     let place = Place::new();
     place.drop_firmware("P/1.0.3/update.bin", &bytes);

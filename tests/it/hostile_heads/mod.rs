@@ -120,7 +120,7 @@ fn each_hostile_head_gets_a_status_and_a_reason_and_the_server_stays_as_it_was()
 }
 
 #[test]
-fn a_head_that_comes_byte_by_byte_is_answered_if_it_is_complete_in_time() {
+fn a_head_that_arrives_byte_by_byte_gets_a_reply_if_it_is_complete_in_time() {
     let (server, bytes) = server(&["--head-timeout", "5"]);
     let head = get(&target());
     let segments: Vec<&[u8]> = head.chunks(1).collect();
@@ -240,7 +240,7 @@ fn connections_that_end_early_leave_nothing_behind() {
 }
 
 #[test]
-fn a_hundred_random_heads_of_each_kind_do_no_harm() {
+fn a_hundred_random_heads_of_each_kind_leave_the_server_running() {
     let (mut server, bytes) = server(&["--head-timeout", "1"]);
     let good = get(&target());
     let mut random = common::random::Random(99);

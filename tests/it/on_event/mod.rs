@@ -276,7 +276,7 @@ fn check<'a>(id: &'a str, version: &'a str) -> Check<'a> {
 }
 
 #[test]
-fn devices_that_fall_silent_and_the_first_that_is_confirmed_are_told_once_over_restarts() {
+fn silent_devices_and_the_first_confirmed_one_are_reported_once_across_restarts() {
     let place = Place::new();
     place.drop_firmware("P/2.0.0/update.bin", &noise(76, 5000));
     let catalog = scan::now(&place.firmware(), &mut KnownFiles::open(None)).unwrap();

@@ -197,7 +197,7 @@ fn a_200_that_means_no_is_explained() {
 }
 
 #[test]
-fn smaller_sins_of_a_reply_are_each_named() {
+fn smaller_faults_of_a_reply_are_each_named() {
     /// A server that is correct except for its replies `$file` and `$no`.
     macro_rules! faulty_server {
         ($file:expr, $no:expr) => {{

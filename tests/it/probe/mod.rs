@@ -134,7 +134,7 @@ fn must_fail(report: &Value, wanted: &[(&str, &str)]) -> Result<(), String> {
 }
 
 #[test]
-fn this_server_is_good_for_every_client() {
+fn this_server_passes_for_every_client() {
     let place = Place::new();
     let bytes = noise(30, 20_000);
     place.drop_firmware("P/1.0.3/update.bin", &bytes);
@@ -237,7 +237,7 @@ fn a_url_with_a_query_is_refused_with_the_reason() {
 }
 
 #[test]
-fn a_udp_server_with_the_seeds_mistake_is_explained() {
+fn a_udp_server_with_a_wrong_last_packet_is_explained() {
     // last=0 for a multiple of 1022, as the Python server of the article sends.
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap().to_string();

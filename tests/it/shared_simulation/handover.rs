@@ -78,7 +78,7 @@ fn a_device_that_falls_back_at_both_servers_is_counted_once() {
 }
 
 #[test]
-fn a_device_that_came_back_to_another_server_is_not_silent() {
+fn a_device_that_checks_at_another_server_is_not_silent() {
     let catalog = folder(&["1.0.0", "2.0.0"]);
     let (mut replicas, mut devices) = two_replicas(&catalog);
     replicas.exchange(10);

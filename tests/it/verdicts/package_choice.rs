@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_package_that_does_not_fit_the_module_is_no_package() {
+fn a_package_that_does_not_fit_the_module_is_not_offered() {
     let place = Place::new();
     let air780epm = script_package(EC7XX, 23);
     let ec618 = script_package(EC618, 24);

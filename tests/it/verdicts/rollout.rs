@@ -127,7 +127,7 @@ fn ten_percent_are_about_a_tenth_and_always_the_same_ones() {
 }
 
 #[test]
-fn a_redirect_is_for_those_who_can_follow_it() {
+fn a_redirect_is_only_for_modules_that_can_follow_it() {
     let place = Place::new();
     let bytes = noise(35, 1300);
     place.drop_firmware("中文 项目/2.0.1/固件 一.bin", &bytes);
