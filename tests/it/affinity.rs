@@ -205,7 +205,7 @@ fn served(servers: &[Server; 2], count: u64) -> [Vec<u64>; 2] {
 }
 
 /// Tests resumed downloads behind the load balancer, and then the loss of a server.
-fn survives(start: impl Fn(&[Server; 2]) -> Option<Balancer>) {
+fn check_balancer(start: impl Fn(&[Server; 2]) -> Option<Balancer>) {
     let (bytes, secret) = (noise(97, SIZE), Place::new());
     let servers = servers(&bytes, &secret);
     let Some(balancer) = start(&servers) else {
@@ -254,12 +254,12 @@ fn survives(start: impl Fn(&[Server; 2]) -> Option<Balancer>) {
 
 #[test]
 fn behind_nginx_resumes_are_not_refused_and_a_lost_server_stops_no_update() {
-    survives(nginx);
+    check_balancer(nginx);
 }
 
 #[test]
 fn behind_haproxy_resumes_are_not_refused_and_a_lost_server_stops_no_update() {
-    survives(haproxy);
+    check_balancer(haproxy);
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn write_tokens(state: &Path, text: &str) {
 }
 
 /// The same operator port with another token.
-fn with(operator: &Operator, token: &str) -> Operator {
+fn with_token(operator: &Operator, token: &str) -> Operator {
     Operator {
         address: operator.address,
         token: token.to_owned(),
@@ -69,7 +69,7 @@ fn the_log_the_release_and_the_list_show_who_changed_what() {
     );
     let server = Server::start_in(place, &[]);
     let operator = Operator::of(&server);
-    let (alice, bob) = (with(&operator, ALICE), with(&operator, BOB));
+    let (alice, bob) = (with_token(&operator, ALICE), with_token(&operator, BOB));
     server.wait_for_log("names the bad line", |line| {
         line.contains("line 3 is not accepted") && !line.contains("short")
     });
@@ -105,12 +105,17 @@ fn the_log_the_release_and_the_list_show_who_changed_what() {
         assert_eq!(reply.status, 403, "{method} {target}");
     }
     assert_eq!(
-        with(&operator, "token-of-carol")
+        with_token(&operator, "token-of-carol")
             .get("/api/v1/releases")
             .status,
         401
     );
-    assert_eq!(with(&operator, "short").get("/api/v1/releases").status, 401);
+    assert_eq!(
+        with_token(&operator, "short")
+            .get("/api/v1/releases")
+            .status,
+        401
+    );
 
     let reply = alice.post("/api/v1/releases/P/2.0.0/pause", &json!({"reason": "wait"}));
     assert_eq!(reply.status, 200);
@@ -249,7 +254,7 @@ fn tokens_are_valid_exactly_while_the_file_contains_them() {
     let server = Server::start(&["--rescan", "1"]);
     let operator = Operator::of(&server);
     let state = server.place().state();
-    let status = |token: &str| with(&operator, token).get("/api/v1/summary").status;
+    let status = |token: &str| with_token(&operator, token).get("/api/v1/summary").status;
     assert_eq!(status(ALICE), 401);
     write_tokens(&state, &format!("alice {ALICE}\n"));
     wait_until("alice is let in", PATIENCE, || status(ALICE) == 200);
@@ -284,7 +289,7 @@ fn the_page_says_who_uploaded_and_who_paused_a_release() {
         return;
     };
     let browser = &session.browser;
-    let alice = with(&Operator::of(&session.server), ALICE);
+    let alice = with_token(&Operator::of(&session.server), ALICE);
     assert_eq!(alice.put_file("P/2.0.0/u.bin", "", &noise(86, 5000)), 201);
     let release = card("P", "2.0.0");
     browser.size(390, 900);

@@ -20,7 +20,7 @@ const MODULES: u64 = 300;
 const SIMULATION_LIMIT: Duration = Duration::from_secs(120);
 
 /// Width, language and theme, in all eight combinations.
-const LOOKS: [(u32, &str, &str); 8] = [
+const DISPLAYS: [(u32, &str, &str); 8] = [
     (390, "en", "light"),
     (390, "en", "dark"),
     (390, "zh", "dark"),
@@ -81,7 +81,7 @@ fn update(server: &Server, from: &str, to: &str) -> Value {
 }
 
 /// Shows the page in this width, language and theme.
-fn look_at(session: &BrowserSession, (width, language, theme): (u32, &str, &str)) {
+fn set_display(session: &BrowserSession, (width, language, theme): (u32, &str, &str)) {
     let browser = &session.browser;
     browser.size(width, 900);
     browser.scheme(theme);
@@ -93,23 +93,23 @@ fn look_at(session: &BrowserSession, (width, language, theme): (u32, &str, &str)
 
 /// Checks in all eight looks that the element shows these texts, in English and in Chinese, that nothing is wider than
 /// the window, and that every text has enough contrast.
-fn is_read_everywhere(session: &BrowserSession, css: &str, texts: &[(&str, &str)]) {
-    for look in LOOKS {
-        look_at(session, look);
+fn check_texts(session: &BrowserSession, css: &str, texts: &[(&str, &str)]) {
+    for display in DISPLAYS {
+        set_display(session, display);
         for (english, chinese) in texts {
-            let text = if look.1 == "zh" { chinese } else { english };
+            let text = if display.1 == "zh" { chinese } else { english };
             session.browser.wait_text(css, text);
         }
         let wide = "
             if (document.documentElement.scrollWidth <= arguments[0]) return [];
             return [...document.querySelectorAll('body *')].filter((e) => e.checkVisibility() && e.getBoundingClientRect().right > arguments[0] + 0.5)
                 .map((e) => e.tagName + '.' + e.className + ' ' + e.textContent.slice(0, 40));";
-        let wide = session.browser.js(wide, json!([look.0]));
-        assert_eq!(wide, json!([]), "{look:?} is too wide");
+        let wide = session.browser.js(wide, json!([display.0]));
+        assert_eq!(wide, json!([]), "{display:?} is too wide");
         let pale = session
             .browser
             .js(crate::browser_looks::CONTRAST, json!([]));
-        assert_eq!(pale, json!([]), "{look:?}");
+        assert_eq!(pale, json!([]), "{display:?}");
     }
 }
 
@@ -168,7 +168,7 @@ fn three_hundred_modules_are_updated_from_the_page_through_stages_a_fuse_and_a_r
     });
 
     // Upload on a phone, paused; add stages to the rules on a wide screen; resume.
-    look_at(&session, (390, "zh", "dark"));
+    set_display(&session, (390, "zh", "dark"));
     upload(
         &session,
         "1.0.1",
@@ -180,12 +180,12 @@ fn three_hundred_modules_are_updated_from_the_page_through_stages_a_fuse_and_a_r
     );
     let first = card("P", "1.0.1");
     browser.wait_text(&first, "已暂停");
-    look_at(&session, (1440, "en", "light"));
+    set_display(&session, (1440, "en", "light"));
     browser.wait_text(".rules .effect", "0 of 300 devices may have 1.0.1");
     browser.fill("#r-stages", "10, 50 1h, 100 1s");
     browser.click(".rules [type=submit]:not(:disabled)");
     browser.wait_text("#toast", "The rules of P 1.0.1 are saved.");
-    look_at(&session, (1440, "zh", "dark"));
+    set_display(&session, (1440, "zh", "dark"));
     browser.click(&format!("{first} [data-key=resume]"));
     let chosen = number_in(
         &session,
@@ -208,11 +208,11 @@ fn three_hundred_modules_are_updated_from_the_page_through_stages_a_fuse_and_a_r
     };
     let (english, chinese) = all(chosen);
     let stage = ("next stage: 50 %, not before", "下一阶段 50%");
-    is_read_everywhere(&session, &first, &[(&english, &chinese), stage]);
+    check_texts(&session, &first, &[(&english, &chinese), stage]);
     assert_eq!(release(&operator, "1.0.1")["counts"]["confirmed"], chosen);
     session.go("#/releases");
-    is_read_everywhere(&session, ".project", &[("Rolling out 10 %", "灰度 10%")]);
-    look_at(&session, (390, "en", "dark"));
+    check_texts(&session, ".project", &[("Rolling out 10 %", "灰度 10%")]);
+    set_display(&session, (390, "en", "dark"));
     session.go("#/releases/P%2F1.0.1");
     browser.wait_text(".rules .effect", "devices may have 1.0.1");
     browser.fill("#r-stages", "10, 50 1s, 100 1s");
@@ -227,10 +227,10 @@ fn three_hundred_modules_are_updated_from_the_page_through_stages_a_fuse_and_a_r
     }
     let (english, chinese) = all(MODULES);
     let stage = ("this is the last stage", "已是最后阶段");
-    is_read_everywhere(&session, &first, &[(&english, &chinese), stage]);
+    check_texts(&session, &first, &[(&english, &chinese), stage]);
 
     // A failing release pauses itself, and continues after it is resumed.
-    look_at(&session, (1440, "en", "light"));
+    set_display(&session, (1440, "en", "light"));
     upload(
         &session,
         "1.0.2",
@@ -247,20 +247,20 @@ fn three_hundred_modules_are_updated_from_the_page_through_stages_a_fuse_and_a_r
     let report = play(server, &failing);
     let fell_back = report["fell_back"].as_u64().unwrap();
     assert!((30..100).contains(&fell_back), "{report:#}");
-    is_read_everywhere(&session, &second, &[("Fuse tripped", "已熔断")]);
+    check_texts(&session, &second, &[("Fuse tripped", "已熔断")]);
     session.go("#/releases");
-    is_read_everywhere(&session, ".project", &[("Fuse tripped", "已熔断")]);
+    check_texts(&session, ".project", &[("Fuse tripped", "已熔断")]);
     session.go("#/releases/P%2F1.0.2");
     let counts = release(&operator, "1.0.2")["counts"].clone();
     let reverted = counts["reverted"].as_u64().unwrap();
     // Up to one module may be testing the release meanwhile.
     assert!(reverted + 1 >= fell_back, "{counts}");
-    look_at(&session, (390, "zh", "light"));
+    set_display(&session, (390, "zh", "light"));
     browser.click(&format!("{second} [data-key=resume]"));
     browser.wait_text("dialog", "查明原因后再恢复");
     browser.click("dialog [type=submit]");
     browser.wait_text(&second, "灰度 20%");
-    look_at(&session, (1440, "zh", "light"));
+    set_display(&session, (1440, "zh", "light"));
     browser.click(&format!("{second} [data-key=percent]"));
     browser.fill("dialog [type=number]", "100");
     browser.wait_text("dialog .effect", "300 台设备中有 300 台可以得到 1.0.2");
@@ -268,10 +268,10 @@ fn three_hundred_modules_are_updated_from_the_page_through_stages_a_fuse_and_a_r
     browser.wait_text(&second, "发布中");
     let report = update(server, "1.0.1", "1.0.2");
     assert_eq!(report["updated"], MODULES, "{report:#}");
-    is_read_everywhere(&session, &second, &[(&english, &chinese)]);
+    check_texts(&session, &second, &[(&english, &chinese)]);
 
     // The release is unwanted after all.
-    look_at(&session, (390, "en", "light"));
+    set_display(&session, (390, "en", "light"));
     browser.click("[data-key=rollback]");
     browser.wait_text("dialog .effect", "300 devices run 1.0.2 now.");
     browser.wait_text("dialog .effect", "300 are offered 1.0.1");
@@ -281,7 +281,7 @@ fn three_hundred_modules_are_updated_from_the_page_through_stages_a_fuse_and_a_r
     session.go("#/releases/P%2F1.0.1");
     let report = update(server, "1.0.2", "1.0.1");
     assert_eq!(report["updated"], MODULES, "{report:#}");
-    is_read_everywhere(&session, &first, &[(&english, &chinese)]);
+    check_texts(&session, &first, &[(&english, &chinese)]);
 
     the_export_is_the_api(&session, &operator);
     session.assert_console_empty();
@@ -307,8 +307,8 @@ fn the_export_is_the_api(session: &BrowserSession, operator: &Operator) {
         other => other.to_string(),
     };
     let mut compared = Rows::default();
-    for look in [(390, "en", "dark"), (1440, "zh", "light")] {
-        look_at(session, look);
+    for display in [(390, "en", "dark"), (1440, "zh", "light")] {
+        set_display(session, display);
         session.go("#/devices?project=P");
         browser.wait_text("main > [role=status]", "300");
         let rows = saved();

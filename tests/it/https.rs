@@ -52,7 +52,7 @@ fn free() -> SocketAddr {
     held.local_addr().unwrap()
 }
 
-fn installed() -> bool {
+fn has_programs() -> bool {
     let missing: Vec<&str> = [("openssl", "version"), ("nginx", "-v"), ("haproxy", "-v")]
         .into_iter()
         .filter(|(program, flag)| {
@@ -141,7 +141,7 @@ fn tls_client(place: &Place, to: SocketAddr, limits: &str) -> (ListeningProgram,
 
 #[test]
 fn every_generation_is_updated_over_tls_as_the_guide_sets_it_up() {
-    if !installed() {
+    if !has_programs() {
         return;
     }
     let blocks = documents::blocks(&documents::read(GUIDE), "sh");

@@ -21,7 +21,7 @@ use luat_ota::fleet::journey::State;
 const NO_RESCAN: [&str; 2] = ["--rescan", "86400"];
 
 /// Longest time between one event and the next one that it causes (a batch of the journal, its fsync, saving hashes).
-const STILL: Duration = Duration::from_secs(7);
+const QUIET_TIME: Duration = Duration::from_secs(7);
 
 /// Number of times that each thread of the server has slept voluntarily so far: one for each wake-up.
 fn wake_ups(server: &Server) -> Vec<(String, u64)> {
@@ -48,7 +48,7 @@ fn wake_ups(server: &Server) -> Vec<(String, u64)> {
 fn wait_until_idle(server: &Server) {
     let end = Instant::now() + Duration::from_secs(60);
     let (mut before, mut since) = (wake_ups(server), Instant::now());
-    while since.elapsed() < STILL {
+    while since.elapsed() < QUIET_TIME {
         assert!(Instant::now() < end, "it does not come to rest: {before:?}");
         std::thread::sleep(Duration::from_millis(250));
         let now = wake_ups(server);

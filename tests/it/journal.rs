@@ -124,7 +124,7 @@ fn pins(state: &Path) -> usize {
     who.len()
 }
 
-fn troubles(server: &Server) -> usize {
+fn count_write_errors(server: &Server) -> usize {
     let lines = server.log.all();
     let is_trouble = |line: &&String| line.contains("journal.jsonl cannot be written");
     lines.iter().filter(is_trouble).count()
@@ -154,7 +154,7 @@ fn a_full_disk_costs_no_download_and_lost_lines_are_written_when_there_is_room()
     for number in 20..40 {
         download(&server, number, &bytes);
     }
-    assert_eq!(troubles(&server), 1);
+    assert_eq!(count_write_errors(&server), 1);
     assert_eq!(pins(&state), 1);
     prlimit(pid, Resource::Fsize, limit(None)).unwrap();
     download(&server, 40, &bytes);
@@ -295,12 +295,12 @@ fn a_folder_that_has_become_read_only_costs_no_download() {
     mode(0o500);
     wait_until("it finds that out", PATIENCE, || {
         download(&server, 1, &bytes);
-        troubles(&server) == 1
+        count_write_errors(&server) == 1
     });
     for number in 2..20 {
         download(&server, number, &bytes);
     }
-    assert_eq!(troubles(&server), 1);
+    assert_eq!(count_write_errors(&server), 1);
     mode(0o700);
     wait_until("all of them are written", PATIENCE, || {
         download(&server, 20, &bytes);

@@ -190,7 +190,7 @@ fn amounts(text: &str) -> Vec<String> {
 }
 
 /// The entries that are in one list only. A Chinese entry may have Chinese words instead of a part of the English one.
-fn apart(english: &[String], chinese: &[String]) -> Option<String> {
+fn unmatched(english: &[String], chinese: &[String]) -> Option<String> {
     let mut more = chinese.to_vec();
     let mut fewer = Vec::new();
     for ours in english {
@@ -261,7 +261,7 @@ fn differences(pages: &Pages, names: (&str, &str), ours: &Part, theirs: &Part) -
                 }
                 let (ours, theirs) = (facts(pages, names.0, ours), facts(pages, names.1, theirs));
                 for ((what, ours), (_, theirs)) in ours.iter().zip(&theirs) {
-                    found.extend(apart(ours, theirs).map(|text| format!("{what}: {text}")));
+                    found.extend(unmatched(ours, theirs).map(|text| format!("{what}: {text}")));
                 }
             }
         }

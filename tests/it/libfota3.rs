@@ -64,7 +64,7 @@ fn check(version: &str) -> String {
     )
 }
 
-fn asked(server: &Server, version: &str, headers: &str) -> Value {
+fn ask(server: &Server, version: &str, headers: &str) -> Value {
     let request = format!(
         "GET {} HTTP/1.1\r\nConnection: Close\r\n{headers}\r\n",
         check(version)
@@ -146,7 +146,7 @@ fn a_download_that_was_cut_begins_again_and_is_the_same_file() {
         assert_eq!(played.outcome, Outcome::Updated(bytes.clone()));
     }
     // The server sends a part only to a client that requests one, and only of the same content.
-    let offer = asked(&server, "001.000.000", "Host: x\r\n");
+    let offer = ask(&server, "001.000.000", "Host: x\r\n");
     let path = path_of(offer["url"].as_str().unwrap()).to_owned();
     let whole = server.get(&path);
     assert_eq!((whole.status, &whole.body), (200, &bytes));
@@ -163,7 +163,7 @@ fn the_url_has_the_address_that_the_module_used_and_cannot_be_forged() {
     let bytes = noise(3, 3000);
     let server = server(&bytes, &["--trusted-proxy", "10.0.0.0/8"]);
     let at = |headers: &str| {
-        let offer = asked(&server, "001.000.000", headers);
+        let offer = ask(&server, "001.000.000", headers);
         let url = offer["url"].as_str().map(str::to_owned);
         url.ok_or(offer["code"].as_i64().unwrap())
     };
@@ -199,7 +199,7 @@ fn the_url_has_the_address_that_the_module_used_and_cannot_be_forged() {
 fn libfota3_updates_behind_a_trusted_proxy() {
     let bytes = noise(3, 3000);
     let server = server(&bytes, &["--trusted-proxy", "127.0.0.0/8"]);
-    let offer = asked(
+    let offer = ask(
         &server,
         "001.000.000",
         "Host: inner\r\nX-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Host: ota.example.com\r\n\
@@ -216,7 +216,7 @@ fn libfota3_updates_behind_a_trusted_proxy() {
 fn any_report_gets_the_same_answer_and_only_a_good_one_counts() {
     let bytes = noise(3, 3000);
     let server = server(&bytes, &[]);
-    let offer = asked(&server, "001.000.000", "Host: x\r\n");
+    let offer = ask(&server, "001.000.000", "Host: x\r\n");
     let serial = offer["fota_sn"].as_str().unwrap().to_owned();
     let wrong = format!(
         "{}{}",

@@ -12,7 +12,7 @@ use common::packages::noise;
 use common::{Place, Rows, Server, both, luat, remember_fleet, run};
 use serde_json::{Value, json};
 
-fn of(number: u64) -> String {
+fn imei_of(number: u64) -> String {
     (862_991_443_700_000 + number).to_string()
 }
 
@@ -21,17 +21,17 @@ fn a_fleet() -> (Server, Operator) {
     let (server, operator) = Operator::with_releases();
     for n in 0..297 {
         let project = if n % 3 == 0 { "Q" } else { "P" };
-        server.get(&luat(project, &of(n), "1.0.0"));
+        server.get(&luat(project, &imei_of(n), "1.0.0"));
     }
     for (n, version) in ["%3D1%2B1", "a%22,b", "%40SUM(A1)"].into_iter().enumerate() {
-        server.get(&luat("P", &of(1000 + n as u64), version));
+        server.get(&luat("P", &imei_of(1000 + n as u64), version));
     }
     (server, operator)
 }
 
 /// A device without its times, which are rounded to seconds each time, and without the fields that only its own page
 /// shows.
-fn timeless(mut device: Value) -> Value {
+fn without_times(mut device: Value) -> Value {
     for name in ["first_seen", "last_seen"] {
         device[name] = Value::Null;
     }
@@ -82,7 +82,7 @@ fn an_export_has_every_device_in_both_formats() {
         for name in ["id", "project", "firmware_name", "core", "probation"] {
             cells.push((name, text(&device[name])));
         }
-        let is_same = timeless(one.json()) == timeless(device.clone())
+        let is_same = without_times(one.json()) == without_times(device.clone())
             && cells.iter().all(|(name, cell)| row[*name] == *cell);
         let id = text(&device["id"]);
         compared.row(
@@ -175,7 +175,10 @@ fn the_command_line_prints_the_rows_of_the_api() {
     assert_eq!(printed["devices"].as_array().unwrap().len(), 40);
     let id = printed["devices"][7]["id"].as_str().unwrap();
     let shown = operator.get(&format!("/api/v1/devices/{id}")).json();
-    assert_eq!(timeless(printed["devices"][7].clone()), timeless(shown));
+    assert_eq!(
+        without_times(printed["devices"][7].clone()),
+        without_times(shown)
+    );
     // The same explanation and the same exit status as without the flag.
     let request = luat("P", id, "1.0.0");
     let output = run(&["explain", &folder, &request, "--state", &state, "--json"]);

@@ -20,7 +20,7 @@ const ALL: [&str; 4] = ["memfd", "leases", "defer-accept", "inotify"];
 
 /// Performs the main tasks: a file dropped while the server runs, HTTP, a resume, UDP, a file replaced in place during
 /// a download, kill -9 and a restart, SIGTERM. `flags` state the features to do without.
-fn main_job(flags: &[&str]) {
+fn check_main_tasks(flags: &[&str]) {
     // Without events the rescan finds new files.
     let flags: Vec<&str> = flags.iter().copied().chain(["--rescan", "1"]).collect();
     let server = Server::start(&flags);
@@ -97,7 +97,7 @@ fn main_job(flags: &[&str]) {
 
 #[test]
 fn without_memfd_snapshots_are_unnamed_files() {
-    main_job(&["--without", "memfd"]);
+    check_main_tasks(&["--without", "memfd"]);
     // The snapshots are unnamed files.
     let server = Server::start(&["--without", "memfd"]);
     let bytes = noise(310, 200_000);
@@ -121,7 +121,7 @@ fn without_memfd_snapshots_are_unnamed_files() {
 
 #[test]
 fn without_leases_a_file_must_be_unchanged_for_longer() {
-    main_job(&["--without", "leases"]);
+    check_main_tasks(&["--without", "leases"]);
     // A writer that pauses for two seconds is not treated as finished.
     let server = Server::start(&["--without", "leases"]);
     let bytes = noise(311, 60_000);
@@ -142,7 +142,7 @@ fn without_leases_a_file_must_be_unchanged_for_longer() {
 
 #[test]
 fn without_deferred_accepting_everything_is_the_same() {
-    main_job(&["--without", "defer-accept"]);
+    check_main_tasks(&["--without", "defer-accept"]);
     // Without the feature a silent connection is established immediately; with it, the connection stays half open.
     let cookies = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies");
     let deferring = cookies.is_ok_and(|text| text.trim() != "0");
@@ -174,7 +174,7 @@ fn tcp_states(local: u16, remote: u16) -> Vec<String> {
 
 #[test]
 fn without_events_the_rescan_or_a_signal_finds_new_files() {
-    main_job(&["--without", "inotify"]);
+    check_main_tasks(&["--without", "inotify"]);
     let server = Server::start(&["--without", "inotify", "--rescan", "3600"]);
     server.wait_for_log("says that there are no events", |line| {
         line.contains("events are not available")
@@ -200,7 +200,7 @@ fn without_events_the_rescan_or_a_signal_finds_new_files() {
 #[test]
 fn without_all_optional_features_modules_are_updated() {
     let flags: Vec<&str> = ALL.iter().flat_map(|name| ["--without", *name]).collect();
-    main_job(&flags);
+    check_main_tasks(&flags);
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub(super) fn judge(world: &mut World, device: &mut Device, played: &Played) {
                 .any(|image| image.project == device.project && image.bytes.starts_with(bytes));
             let takes_half = device.client.luatos_core() >= Some(Core::D2025_12_19);
             if !(takes_half && of_one_file) {
-                world.wrongs.push(format!(
+                world.violations.push(format!(
                     "{} {} flashed {} bytes that are none of the files: {why}; {:?}",
                     device.client.name(),
                     device.imei,
@@ -84,7 +84,7 @@ fn updated(world: &mut World, device: &mut Device, bytes: &[u8], played: &Played
         .map(|image| image.number)
         .max();
     let Some(number) = number else {
-        world.wrongs.push(format!(
+        world.violations.push(format!(
             "{} {} got {} bytes that are none of the files{}; {:?}",
             device.client.name(),
             device.imei,
@@ -109,7 +109,7 @@ fn updated(world: &mut World, device: &mut Device, bytes: &[u8], played: &Played
     let hours = u32::try_from(variable("LUAT_OTA_CHAOS_SECONDS").unwrap_or(0) / 3600).unwrap();
     // What a clone reports counts for the device: its success takes reverts back.
     if !device.has_clone && *deliveries > ALLOWED + 2 * hours + (forgotten - *before) {
-        world.wrongs.push(format!(
+        world.violations.push(format!(
             "{} {} got the same failed content {deliveries} times",
             device.client.name(),
             device.imei,

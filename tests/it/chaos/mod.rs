@@ -87,7 +87,7 @@ struct World {
     addresses: Option<(SocketAddr, SocketAddr, SocketAddr)>,
     images: Vec<Image>,
     /// Violations of the promise.
-    wrongs: Vec<String>,
+    violations: Vec<String>,
     counts: Counts,
 }
 
@@ -223,7 +223,11 @@ fn no_image_is_torn_and_no_failed_content_is_repeated_without_end() {
     let mut world = world.into_inner().unwrap();
     world.counts.add_log(&server.log);
     println!("{:#?}, {} files", world.counts, world.images.len());
-    assert!(world.wrongs.is_empty(), "{}", world.wrongs.join("\n"));
+    assert!(
+        world.violations.is_empty(),
+        "{}",
+        world.violations.join("\n")
+    );
     let enough = u32::try_from(seconds).unwrap_or(u32::MAX);
     assert!(world.counts.updates > enough, "hardly anything happened");
     let counts = &world.counts;
@@ -245,16 +249,16 @@ fn kill_and_start(world: &Mutex<World>, server: Server, loses_state: bool) -> Se
             .arg("--state")
             .arg(&state),
     );
-    let mut wrongs = Vec::new();
+    let mut violations = Vec::new();
     if !devices.status.success() {
-        wrongs.push(format!("after a kill: {}", both(&devices)));
+        violations.push(format!("after a kill: {}", both(&devices)));
     }
     if loses_state {
         std::fs::remove_dir_all(&state).unwrap();
     }
     let server = start(place);
     let mut world = world.lock().unwrap();
-    world.wrongs.extend(wrongs);
+    world.violations.extend(violations);
     world.counts.add_log(&log);
     world.counts.kills += 1;
     world.counts.states_lost += u32::from(loses_state);

@@ -193,9 +193,9 @@ pub fn serve_arguments(place: &Place, flags: &[&str]) -> Vec<String> {
 }
 
 /// Waits until a condition holds; fails with `what`.
-pub fn wait_until(what: &str, patience: Duration, mut so: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, patience: Duration, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + patience;
-    while !so() {
+    while !holds() {
         assert!(Instant::now() < end, "within {patience:?} not so: {what}");
         std::thread::sleep(Duration::from_millis(30));
     }

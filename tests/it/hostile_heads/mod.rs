@@ -143,9 +143,10 @@ fn a_head_that_is_never_complete_gets_408_when_its_time_is_over() {
     ];
     let mut rows = Rows::default();
     std::thread::scope(|scope| {
-        let incomplete = parts.map(|(name, part)| (name, scope.spawn(|| gets_408(server, part))));
-        let endless = scope.spawn(|| is_closed_despite_more_bytes(server));
-        let silent = scope.spawn(|| silence_is_closed(server));
+        let incomplete =
+            parts.map(|(name, part)| (name, scope.spawn(|| must_get_408(server, part))));
+        let endless = scope.spawn(|| must_close_despite_more_bytes(server));
+        let silent = scope.spawn(|| must_close_silent_connection(server));
         for (name, result) in incomplete {
             rows.row(name, result.join().unwrap());
         }
@@ -155,7 +156,7 @@ fn a_head_that_is_never_complete_gets_408_when_its_time_is_over() {
     rows.finish();
 }
 
-fn gets_408(server: &Server, part: &[u8]) -> Result<(), String> {
+fn must_get_408(server: &Server, part: &[u8]) -> Result<(), String> {
     let start = Instant::now();
     let mut stream = TcpStream::connect(server.http).unwrap();
     stream.write_all(part).unwrap();
@@ -170,7 +171,7 @@ fn gets_408(server: &Server, part: &[u8]) -> Result<(), String> {
 }
 
 /// Checks that the time-out applies to the whole head, not to each byte.
-fn is_closed_despite_more_bytes(server: &Server) -> Result<(), String> {
+fn must_close_despite_more_bytes(server: &Server) -> Result<(), String> {
     let mut stream = TcpStream::connect(server.http).unwrap();
     let start = Instant::now();
     stream.write_all(b"GET / HTTP/1.1\r\nX: ").unwrap();
@@ -198,7 +199,7 @@ fn is_closed_despite_more_bytes(server: &Server) -> Result<(), String> {
 }
 
 /// Checks that a silent connection is closed, with or without a reply.
-fn silence_is_closed(server: &Server) -> Result<(), String> {
+fn must_close_silent_connection(server: &Server) -> Result<(), String> {
     let start = Instant::now();
     let mut stream = TcpStream::connect(server.http).unwrap();
     let (raw, _) = reply::read_raw(&mut stream, Duration::from_secs(10))?;

@@ -33,10 +33,10 @@ fn cloud(audience: Arc<Mutex<Audience>>, moved: Vec<u8>) -> OldServer {
 
 /// A device of the fleet, and the server to which its script sends checks.
 struct MigratingDevice {
-    emulated: Emulated,
+    emulated: EmulatedModule,
     /// The device's id in checks.
     id: String,
-    here: bool,
+    is_migrated: bool,
 }
 
 /// The fleet, the two servers, and all scripts.
@@ -53,7 +53,7 @@ impl Migration {
     /// Lets every device check once with the server of its script, and run the script that it downloaded.
     fn round(&mut self) {
         let attempts = self.fleet.iter().map(|device| {
-            let address = if device.here {
+            let address = if device.is_migrated {
                 self.server.http
             } else {
                 self.cloud.address
@@ -69,7 +69,7 @@ impl Migration {
                     let script = self.scripts.iter().find(|script| script.0 == *got);
                     let (_, version, here) = script.expect("bytes of a script");
                     device.emulated.module.version = (*version).to_owned();
-                    device.here = *here;
+                    device.is_migrated = *here;
                 }
                 Outcome::NoUpdate(_) => {}
                 _ if diagnose::is_known_bug(device.emulated.client, &played) => {}
@@ -79,30 +79,30 @@ impl Migration {
     }
 
     /// The sorted ids of the devices that send checks to this server.
-    fn here(&self) -> Vec<String> {
-        let here = self.fleet.iter().filter(|device| device.here);
+    fn migrated_ids(&self) -> Vec<String> {
+        let here = self.fleet.iter().filter(|device| device.is_migrated);
         let mut ids: Vec<String> = here.map(|device| device.id.clone()).collect();
         ids.sort();
         ids
     }
 
-    fn running(&self, version: &str) -> usize {
+    fn count_running(&self, version: &str) -> usize {
         let runs = |device: &&MigratingDevice| device.emulated.module.version == version;
         self.fleet.iter().filter(runs).count()
     }
 
     /// The devices that the guide's commands list as arrived. Waits until there are at least `wanted`.
-    fn arrived(&self, wanted: usize) -> Vec<String> {
+    fn listed_as_arrived(&self, wanted: usize) -> Vec<String> {
         let list = block(VENDOR, "arrived.txt");
         let file = self.server.place().root.join("arrived.txt");
-        let mut arrived = Vec::new();
+        let mut listed_as_arrived = Vec::new();
         wait_until("the devices are in the journal", PATIENCE, || {
             shell(self.server.place(), &list).unwrap();
             let text = std::fs::read_to_string(&file).unwrap();
-            arrived = text.lines().map(str::to_owned).collect();
-            arrived.len() >= wanted
+            listed_as_arrived = text.lines().map(str::to_owned).collect();
+            listed_as_arrived.len() >= wanted
         });
-        arrived
+        listed_as_arrived
     }
 
     /// Runs a block of the guide, and waits until the release that it creates is offered or refused by its rules.
@@ -138,7 +138,7 @@ fn a_fleet_moves_from_the_vendors_cloud_in_stages_and_one_device_goes_back() {
             MigratingDevice {
                 emulated,
                 id,
-                here: false,
+                is_migrated: false,
             }
         })
         .collect();
@@ -176,16 +176,16 @@ fn a_fleet_moves_from_the_vendors_cloud_in_stages_and_one_device_goes_back() {
     };
     let first = migration.fleet[0].id.clone();
     let settled = common::luat("MYPROJECT", "862991449999999", "1.0.6");
-    super::settled(&migration.server, &[settled]);
+    super::wait_until_ready(&migration.server, &[settled]);
 
     // Before any device is moved, and then with one device.
     migration.round();
-    assert_eq!(migration.here(), Vec::<String>::new());
+    assert_eq!(migration.migrated_ids(), Vec::<String>::new());
     migration.audience.lock().unwrap().listed = stages[0].clone();
     migration.round();
     migration.round();
-    assert_eq!(migration.here(), std::slice::from_ref(&first));
-    assert_eq!(migration.arrived(1), std::slice::from_ref(&first));
+    assert_eq!(migration.migrated_ids(), std::slice::from_ref(&first));
+    assert_eq!(migration.listed_as_arrived(1), std::slice::from_ref(&first));
     let shown = shell(
         migration.server.place(),
         &block(VENDOR, "luat-ota devices --imei"),
@@ -197,7 +197,10 @@ fn a_fleet_moves_from_the_vendors_cloud_in_stages_and_one_device_goes_back() {
     migration.release("firmware/MYPROJECT/1.0.7");
     migration.round();
     assert_eq!(
-        (migration.running("1.0.7"), migration.running("1.0.5")),
+        (
+            migration.count_running("1.0.7"),
+            migration.count_running("1.0.5")
+        ),
         (1, count - 1)
     );
     migration.round();
@@ -205,14 +208,20 @@ fn a_fleet_moves_from_the_vendors_cloud_in_stages_and_one_device_goes_back() {
     // Ten percent: the second stage has arrived when each of its devices has sent a check here.
     migration.audience.lock().unwrap().listed = stages[1].clone();
     migration.round();
-    migration.arrived(1);
+    migration.listed_as_arrived(1);
     assert_eq!(missing(migration.server.place()), 0);
     migration.round();
-    let arrived: HashSet<String> = migration.arrived(stages[1].len()).into_iter().collect();
-    assert_eq!(arrived, stages[1]);
+    let listed_as_arrived: HashSet<String> = migration
+        .listed_as_arrived(stages[1].len())
+        .into_iter()
+        .collect();
+    assert_eq!(listed_as_arrived, stages[1]);
     // Devices that are not permitted to get 1.0.7 keep 1.0.6.
     assert_eq!(
-        (migration.running("1.0.7"), migration.running("1.0.6")),
+        (
+            migration.count_running("1.0.7"),
+            migration.count_running("1.0.6")
+        ),
         (1, stages[1].len() - 1)
     );
 
@@ -220,7 +229,7 @@ fn a_fleet_moves_from_the_vendors_cloud_in_stages_and_one_device_goes_back() {
     migration.audience.lock().unwrap().all = true;
     migration.round();
     migration.round();
-    assert_eq!(migration.arrived(count).len(), count);
+    assert_eq!(migration.listed_as_arrived(count).len(), count);
     let rules = migration
         .server
         .place()
@@ -232,19 +241,25 @@ fn a_fleet_moves_from_the_vendors_cloud_in_stages_and_one_device_goes_back() {
         .server
         .wait_until_offered(&check, &migration.scripts[1].0.clone());
     migration.round();
-    assert_eq!(migration.running("1.0.7"), count);
+    assert_eq!(migration.count_running("1.0.7"), count);
 
     // One device moves back, and the cloud replies that it is up to date.
     migration.release("firmware/MYPROJECT/1.0.8");
     migration.round();
     assert_eq!(
-        (migration.running("1.0.8"), migration.here().len()),
+        (
+            migration.count_running("1.0.8"),
+            migration.migrated_ids().len()
+        ),
         (1, count - 1)
     );
     let before = migration.cloud.checks.lock().unwrap().len();
     migration.round();
     assert_eq!(
-        (migration.running("1.0.8"), migration.running("1.0.7")),
+        (
+            migration.count_running("1.0.8"),
+            migration.count_running("1.0.7")
+        ),
         (1, count - 1)
     );
     let checks = migration.cloud.checks.lock().unwrap()[before..].to_vec();

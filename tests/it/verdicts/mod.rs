@@ -198,8 +198,8 @@ fn each_row_of_the_verdict_table_looks_the_same_over_http_udp_and_tcp() {
     let not_you = (403, 21, "imei range error");
     let unknown = (403, 25, "no upgrade");
     // The reply to the module: the file, or a refusal with its status, code and text.
-    type No = (u16, u32, &'static str);
-    let table: Vec<(&str, CheckForm, Option<No>)> = vec![
+    type Refusal = (u16, u32, &'static str);
+    let table: Vec<(&str, CheckForm, Option<Refusal>)> = vec![
         ("offer", CheckForm::luat("plain", IMEI, "2.0.0"), None),
         (
             "nothing newer: same",
