@@ -74,21 +74,21 @@ const WINDOW: usize = 16;
 
 /// Redirects stderr, where the log goes, to /dev/null until dropped: the ten thousand lines are not needed. The test's
 /// own output goes to stdout.
-struct Quiet(i32);
+struct SilencedStderr(i32);
 
-impl Quiet {
-    fn new() -> Quiet {
+impl SilencedStderr {
+    fn new() -> SilencedStderr {
         let nowhere = File::options().write(true).open("/dev/null").unwrap();
         // SAFETY: both descriptors are open, and nothing here owns number 2.
         let before = unsafe { libc::dup(2) };
         // SAFETY: as above.
         let done = unsafe { libc::dup2(nowhere.as_raw_fd(), 2) };
         assert!(before >= 0 && done == 2);
-        Quiet(before)
+        SilencedStderr(before)
     }
 }
 
-impl Drop for Quiet {
+impl Drop for SilencedStderr {
     fn drop(&mut self) {
         // SAFETY: `new` has created the descriptor, and nothing else uses it.
         unsafe { libc::dup2(self.0, 2) };
@@ -144,14 +144,14 @@ fn taken(times: usize, mut once: impl FnMut()) -> f64 {
 }
 
 #[test]
-fn a_check_without_update_and_a_packet_take_next_to_nothing_from_the_heap() {
+fn a_check_without_update_and_a_packet_allocate_next_to_nothing() {
     let folder = std::env::temp_dir().join(format!("luat-ota-allocations-{}", std::process::id()));
     let folder = Folder(folder);
     let file: Vec<u8> = (0..100_000_u64).map(|n| ((n * n) >> 5) as u8).collect();
     std::fs::create_dir_all(folder.0.join("P/1.0.1")).unwrap();
     std::fs::write(folder.0.join("P/1.0.1/update.bin"), &file).unwrap();
 
-    let quiet = Quiet::new();
+    let silenced = SilencedStderr::new();
     let (http, udp) = (free(), free());
     let mut settings = Settings::new();
     settings.folder.clone_from(&folder.0);
@@ -206,7 +206,7 @@ fn a_check_without_update_and_a_packet_take_next_to_nothing_from_the_heap() {
         assert_eq!(socket.recv(&mut buffer).unwrap(), 1024);
     });
 
-    drop(quiet);
+    drop(silenced);
     // benches/compare.sh reads these lines.
     println!("allocations per \"no update\" check: {per_check:.2}");
     println!("allocations per GetN: {per_packet:.2}");

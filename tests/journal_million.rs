@@ -245,7 +245,7 @@ fn measure(bounds: &Bounds, rows: &mut Rows) -> (Duration, u64) {
 }
 
 #[test]
-fn a_large_fleet_is_compacted_while_devices_check_and_is_there_at_once_after_a_restart() {
+fn a_large_fleet_is_compacted_while_devices_check_and_is_loaded_at_once_after_a_restart() {
     let mut rows = Rows::default();
     if binary().is_none() {
         let start = Duration::MAX;

@@ -205,7 +205,7 @@ fn served(servers: &[Server; 2], count: u64) -> [Vec<u64>; 2] {
 }
 
 /// Tests resumed downloads behind the load balancer, and then the loss of a server.
-fn survives(start: impl Fn(&[Server; 2]) -> Option<Balancer>) {
+fn check_balancer(start: impl Fn(&[Server; 2]) -> Option<Balancer>) {
     let (bytes, secret) = (noise(97, SIZE), Place::new());
     let servers = servers(&bytes, &secret);
     let Some(balancer) = start(&servers) else {
@@ -254,12 +254,12 @@ fn survives(start: impl Fn(&[Server; 2]) -> Option<Balancer>) {
 
 #[test]
 fn behind_nginx_resumes_are_not_refused_and_a_lost_server_stops_no_update() {
-    survives(nginx);
+    check_balancer(nginx);
 }
 
 #[test]
 fn behind_haproxy_resumes_are_not_refused_and_a_lost_server_stops_no_update() {
-    survives(haproxy);
+    check_balancer(haproxy);
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn haproxy_moves_the_devices_of_a_drained_server() {
 }
 
 #[test]
-fn libfota3_downloads_at_the_other_server_what_a_lost_one_offered() {
+fn libfota3_downloads_from_the_other_server_a_file_that_a_lost_server_offered() {
     let (bytes, secret) = (noise(99, 30_000), Place::new());
     let servers = servers(&bytes, &secret);
     let Some(balancer) = nginx(&servers) else {
@@ -333,7 +333,7 @@ fn libfota3_downloads_at_the_other_server_what_a_lost_one_offered() {
 }
 
 #[test]
-fn udp_downloads_behind_nginx_go_on_at_the_other_server() {
+fn udp_downloads_behind_nginx_continue_at_the_other_server() {
     let (bytes, secret) = (noise(100, 20_000), Place::new());
     let servers = servers(&bytes, &secret);
     let Some(balancer) = nginx(&servers) else {
@@ -379,7 +379,7 @@ fn udp_downloads_behind_nginx_go_on_at_the_other_server() {
 }
 
 #[test]
-fn tcp_downloads_go_on_at_the_other_server_after_the_module_has_connected_again() {
+fn tcp_downloads_continue_at_the_other_server_after_a_reconnect() {
     let (bytes, secret) = (noise(101, 20_000), Place::new());
     for start in [nginx, haproxy] {
         let servers = servers(&bytes, &secret);

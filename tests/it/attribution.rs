@@ -7,7 +7,7 @@ use crate::common;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use common::desk::{Desk, card};
+use common::browser_session::{BrowserSession, card};
 use common::operator::Operator;
 use common::packages::noise;
 use common::{IMEI, PATIENCE, Place, Server, both, is_event, luat, run, wait_until};
@@ -23,7 +23,7 @@ fn write_tokens(state: &Path, text: &str) {
 }
 
 /// The same operator port with another token.
-fn with(operator: &Operator, token: &str) -> Operator {
+fn with_token(operator: &Operator, token: &str) -> Operator {
     Operator {
         address: operator.address,
         token: token.to_owned(),
@@ -69,7 +69,7 @@ fn the_log_the_release_and_the_list_show_who_changed_what() {
     );
     let server = Server::start_in(place, &[]);
     let operator = Operator::of(&server);
-    let (alice, bob) = (with(&operator, ALICE), with(&operator, BOB));
+    let (alice, bob) = (with_token(&operator, ALICE), with_token(&operator, BOB));
     server.wait_for_log("names the bad line", |line| {
         line.contains("line 3 is not accepted") && !line.contains("short")
     });
@@ -101,19 +101,24 @@ fn the_log_the_release_and_the_list_show_who_changed_what() {
         ("PUT", "/api/v1/firmware/P/3.0.0/u.bin"),
         ("DELETE", "/api/v1/devices/862991443753386/hold"),
     ] {
-        let told = bob.send(method, target, "If-None-Match: *\r\n", b"{}");
-        assert_eq!(told.status, 403, "{method} {target}");
+        let reply = bob.send(method, target, "If-None-Match: *\r\n", b"{}");
+        assert_eq!(reply.status, 403, "{method} {target}");
     }
     assert_eq!(
-        with(&operator, "token-of-carol")
+        with_token(&operator, "token-of-carol")
             .get("/api/v1/releases")
             .status,
         401
     );
-    assert_eq!(with(&operator, "short").get("/api/v1/releases").status, 401);
+    assert_eq!(
+        with_token(&operator, "short")
+            .get("/api/v1/releases")
+            .status,
+        401
+    );
 
-    let told = alice.post("/api/v1/releases/P/2.0.0/pause", &json!({"reason": "wait"}));
-    assert_eq!(told.status, 200);
+    let reply = alice.post("/api/v1/releases/P/2.0.0/pause", &json!({"reason": "wait"}));
+    assert_eq!(reply.status, 200);
     let release = operator.wait_for("/api/v1/releases", "it is paused", |list| {
         list["releases"][0]["state"] == "paused"
     });
@@ -121,15 +126,15 @@ fn the_log_the_release_and_the_list_show_who_changed_what() {
     let etag = operator.get("/api/v1/rules/P/2.0.0");
     let etag = format!("If-Match: {}\r\n", etag.header("etag").unwrap());
     let rules = json!({"paused": "wait", "percent": 5, "fuse": {"devices": 4, "percent": 30}});
-    let told = operator.send(
+    let reply = operator.send(
         "PUT",
         "/api/v1/rules/P/2.0.0",
         &etag,
         rules.to_string().as_bytes(),
     );
-    assert_eq!(told.status, 200);
-    let told = operator.post("/api/v1/releases/P/2.0.0/percent", &json!({"percent": 25}));
-    assert_eq!(told.status, 200);
+    assert_eq!(reply.status, 200);
+    let reply = operator.post("/api/v1/releases/P/2.0.0/percent", &json!({"percent": 25}));
+    assert_eq!(reply.status, 200);
     server.get(&luat("P", IMEI, "1.0.0"));
     assert_eq!(
         alice
@@ -196,8 +201,7 @@ fn the_log_the_release_and_the_list_show_who_changed_what() {
 }
 
 #[test]
-fn an_edit_of_the_rules_that_pauses_or_resumes_is_one_and_a_file_that_is_edited_by_hand_is_nobodys()
-{
+fn an_edit_that_pauses_or_resumes_is_listed_as_such_and_an_edit_by_hand_has_no_author() {
     let place = Place::new();
     place.drop_firmware("P/1.0.0/u.bin", &noise(83, 5000));
     let server = Server::start_in(place, &[]);
@@ -206,14 +210,14 @@ fn an_edit_of_the_rules_that_pauses_or_resumes_is_one_and_a_file_that_is_edited_
         list["releases"][0]["version"] == "1.0.0"
     });
     let put = |header: &str, rules: Value| {
-        let told = operator.send(
+        let reply = operator.send(
             "PUT",
             "/api/v1/rules/P/1.0.0",
             header,
             rules.to_string().as_bytes(),
         );
-        assert!(told.status < 300, "{}", told.text());
-        format!("If-Match: {}\r\n", told.header("etag").unwrap())
+        assert!(reply.status < 300, "{}", reply.text());
+        format!("If-Match: {}\r\n", reply.header("etag").unwrap())
     };
     let etag = put(
         "If-None-Match: *\r\n",
@@ -246,11 +250,11 @@ fn an_edit_of_the_rules_that_pauses_or_resumes_is_one_and_a_file_that_is_edited_
 }
 
 #[test]
-fn tokens_are_valid_as_soon_as_the_file_is_written_and_no_longer_than_they_stand_in_it() {
+fn tokens_are_valid_exactly_while_the_file_contains_them() {
     let server = Server::start(&["--rescan", "1"]);
     let operator = Operator::of(&server);
     let state = server.place().state();
-    let status = |token: &str| with(&operator, token).get("/api/v1/summary").status;
+    let status = |token: &str| with_token(&operator, token).get("/api/v1/summary").status;
     assert_eq!(status(ALICE), 401);
     write_tokens(&state, &format!("alice {ALICE}\n"));
     wait_until("alice is let in", PATIENCE, || status(ALICE) == 200);
@@ -279,17 +283,17 @@ fn tokens_are_valid_as_soon_as_the_file_is_written_and_no_longer_than_they_stand
 #[test]
 fn the_page_says_who_uploaded_and_who_paused_a_release() {
     let tokens = format!("alice {ALICE}\n");
-    let Some(desk) = Desk::open("who changed a release", |place| {
+    let Some(session) = BrowserSession::open("who changed a release", |place| {
         write_tokens(&place.state(), &tokens);
     }) else {
         return;
     };
-    let browser = &desk.browser;
-    let alice = with(&Operator::of(&desk.server), ALICE);
+    let browser = &session.browser;
+    let alice = with_token(&Operator::of(&session.server), ALICE);
     assert_eq!(alice.put_file("P/2.0.0/u.bin", "", &noise(86, 5000)), 201);
     let release = card("P", "2.0.0");
     browser.size(390, 900);
-    browser.open(&desk.url(&format!("#token={ALICE}")));
+    browser.open(&session.url(&format!("#token={ALICE}")));
     browser.wait_text(&release, "uploaded by alice");
     browser.click(&format!("{release} [data-key=pause]"));
     browser.fill("#reason", "not yet");
@@ -301,7 +305,7 @@ fn the_page_says_who_uploaded_and_who_paused_a_release() {
         browser.language(language);
         for (width, shown) in [(1440, ".wide-table tbody tr"), (390, &*release)] {
             browser.size(width, 900);
-            browser.open(&desk.url(&format!("#token={ALICE}")));
+            browser.open(&session.url(&format!("#token={ALICE}")));
             browser.wait_text(shown, paused);
             browser.wait_text(shown, uploaded);
             browser.wait_text(shown, "not yet");
@@ -315,5 +319,5 @@ fn the_page_says_who_uploaded_and_who_paused_a_release() {
         return release !== null && !release.textContent.includes('paused by');";
     browser.wait("it is resumed", is_gone, json!([release]));
     browser.wait_text(&release, "uploaded by alice");
-    desk.quiet_console();
+    session.assert_console_empty();
 }

@@ -155,7 +155,7 @@ fn judge(document: &str, block: &Block) -> Result<(), String> {
 }
 
 #[test]
-fn every_command_block_is_run_by_a_test_or_says_why_not() {
+fn every_command_block_is_run_by_a_test_or_states_the_reason_why_not() {
     let mut rows = Rows::default();
     for (name, text) in documents::documents() {
         let (blocks, stray) = documents::code_blocks(&text);
@@ -171,7 +171,7 @@ fn every_command_block_is_run_by_a_test_or_says_why_not() {
 }
 
 #[test]
-fn the_rule_for_blocks_finds_what_breaks_it() {
+fn the_rule_for_blocks_detects_violations() {
     let judged = |text: &str| {
         let (blocks, stray) = documents::code_blocks(text);
         let mut found: Vec<String> = stray.iter().map(|line| format!("{line}: stray")).collect();

@@ -7,55 +7,58 @@ use crate::common;
 
 use std::time::{Duration, Instant};
 
-use common::desk::{Desk, card};
+use common::browser_session::{BrowserSession, card};
 use common::packages::{EC7XX, noise, script_package};
 use common::{SlowDownload, get, luat, luatos};
 use serde_json::{Value, json};
 
 #[test]
 fn a_dropped_file_shows_within_two_seconds_without_a_reload() {
-    let Some(desk) = Desk::open("a dropped file shows", |_| {}) else {
+    let Some(session) = BrowserSession::open("a dropped file shows", |_| {}) else {
         return;
     };
-    desk.browser.wait_text("main .empty", "No release yet");
-    desk.browser.js("window.same = true", json!([]));
+    session.browser.wait_text("main .empty", "No release yet");
+    session.browser.js("window.same = true", json!([]));
     // Time from the drop to the page. A busy machine may be late once.
     let quick = (1..=3).any(|n| {
         let version = format!("2.0.{n}");
         let dropped = Instant::now();
-        desk.server
+        session
+            .server
             .drop_firmware(&format!("ALIYUN/{version}/update.bin"), &noise(n, 50_000));
-        desk.browser.wait_text(&card("ALIYUN", &version), "Live");
+        session.browser.wait_text(&card("ALIYUN", &version), "Live");
         println!("{version} is on the page after {:?}", dropped.elapsed());
         dropped.elapsed() < Duration::from_secs(2)
     });
     assert!(quick);
-    desk.browser.wait_text("#toast", "ALIYUN 2.0.");
+    session.browser.wait_text("#toast", "ALIYUN 2.0.");
     // A file that cannot be served is shown with the reason, too.
-    desk.server
+    session
+        .server
         .drop_firmware("ALIYUN/3.0.0/core.soc", &noise(2, 1000));
-    desk.browser
+    session
+        .browser
         .wait_text(".quarantined", "ALIYUN/3.0.0/core.soc");
-    desk.browser.wait_text(".quarantined span", "factory");
-    assert_eq!(desk.browser.js("return window.same", json!([])), true);
-    desk.quiet_console();
+    session.browser.wait_text(".quarantined span", "factory");
+    assert_eq!(session.browser.js("return window.same", json!([])), true);
+    session.assert_console_empty();
 }
 
 #[test]
 fn the_bar_of_a_running_download_moves() {
     let bytes = noise(3, 2_000_000);
-    let Some(desk) = Desk::open("a download's bar moves", |place| {
+    let Some(session) = BrowserSession::open("a download's bar moves", |place| {
         place.drop_firmware("P/2.0.0/update.bin", &noise(3, 2_000_000));
     }) else {
         return;
     };
     let target = luat("P", common::IMEI, "1.0.0");
-    desk.server.wait_until_offered(&target, &bytes);
-    desk.go("#/live");
-    desk.browser.wait_text("h1", "Live");
-    let mut download = SlowDownload::begin(desk.server.http, &get(&target), 100_000);
+    session.server.wait_until_offered(&target, &bytes);
+    session.go("#/live");
+    session.browser.wait_text("h1", "Live");
+    let mut download = SlowDownload::begin(session.server.http, &get(&target), 100_000);
     let at = || {
-        let value = desk.browser.js(
+        let value = session.browser.js(
             "const bars = document.querySelectorAll('.downloads li:not(.complete):not(.broken) [role=progressbar]');
              return bars.length ? bars[0].getAttribute('aria-valuenow') : null",
             json!([]),
@@ -78,54 +81,67 @@ fn the_bar_of_a_running_download_moves() {
     };
     assert!(last <= 100.0, "{last}");
     assert_eq!(download.finish().unwrap().body, bytes);
-    desk.browser.wait_text(".downloads li.complete", "complete");
-    desk.browser.wait_text(".feed li", "offer");
-    desk.quiet_console();
+    session
+        .browser
+        .wait_text(".downloads li.complete", "complete");
+    session.browser.wait_text(".feed li", "offer");
+    session.assert_console_empty();
 }
 
 #[test]
 fn pause_stops_offers_and_resume_brings_them_back() {
     let bytes = noise(4, 20_000);
-    let Some(desk) = Desk::open("pause stops offers", |place| {
+    let Some(session) = BrowserSession::open("pause stops offers", |place| {
         place.drop_firmware("P/2.0.0/update.bin", &noise(4, 20_000));
     }) else {
         return;
     };
     let target = luat("P", common::IMEI, "1.0.0");
-    desk.server.wait_until_offered(&target, &bytes);
+    session.server.wait_until_offered(&target, &bytes);
     let release = card("P", "2.0.0");
-    desk.browser.click(&format!("{release} [data-key=pause]"));
-    desk.browser.wait_text("dialog", "No module is offered it");
-    desk.browser.fill("#reason", "the field test is not over");
-    desk.browser.click("dialog [type=submit]");
-    desk.server.wait_until_refused(&target, 404, 27);
-    desk.browser
+    session
+        .browser
+        .click(&format!("{release} [data-key=pause]"));
+    session
+        .browser
+        .wait_text("dialog", "No module is offered it");
+    session
+        .browser
+        .fill("#reason", "the field test is not over");
+    session.browser.click("dialog [type=submit]");
+    session.server.wait_until_refused(&target, 404, 27);
+    session
+        .browser
         .wait_text(&release, "the field test is not over");
-    let rules = desk.server.place().path("P/2.0.0/release.json");
+    let rules = session.server.place().path("P/2.0.0/release.json");
     let written: Value = serde_json::from_slice(&std::fs::read(rules).unwrap()).unwrap();
     assert_eq!(written["paused"], "the field test is not over");
-    desk.browser.click(&format!("{release} [data-key=resume]"));
-    desk.browser.click("dialog [type=submit]");
-    desk.server.wait_until_offered(&target, &bytes);
-    desk.browser.click(&format!("{release} [data-key=percent]"));
-    desk.browser.fill("dialog [type=number]", "0");
-    desk.browser.wait_text("#means", "names singly");
-    desk.browser.click("dialog [type=submit]");
-    desk.server.wait_until_refused(&target, 404, 27);
-    desk.browser.wait_text(&release, "Rolling out 0 %");
-    desk.quiet_console();
+    session
+        .browser
+        .click(&format!("{release} [data-key=resume]"));
+    session.browser.click("dialog [type=submit]");
+    session.server.wait_until_offered(&target, &bytes);
+    session
+        .browser
+        .click(&format!("{release} [data-key=percent]"));
+    session.browser.fill("dialog [type=number]", "0");
+    session.browser.wait_text("#means", "names singly");
+    session.browser.click("dialog [type=submit]");
+    session.server.wait_until_refused(&target, 404, 27);
+    session.browser.wait_text(&release, "Rolling out 0 %");
+    session.assert_console_empty();
 }
 
 #[test]
 fn without_a_token_there_is_a_field_for_one_in_both_languages() {
-    let Some(desk) = Desk::open("the page has a field for the token", |place| {
+    let Some(session) = BrowserSession::open("the page has a field for the token", |place| {
         place.drop_firmware("P/2.0.0/update.bin", &noise(4, 2000));
     }) else {
         return;
     };
-    let browser = &desk.browser;
+    let browser = &session.browser;
     let release = card("P", "2.0.0");
-    let read = desk.server.place().state().join("read-token");
+    let read = session.server.place().state().join("read-token");
     let read = std::fs::read_to_string(read).unwrap();
     for (language, title, wrong) in [
         ("zh-CN,zh", "登录", "令牌不对"),
@@ -133,7 +149,7 @@ fn without_a_token_there_is_a_field_for_one_in_both_languages() {
     ] {
         browser.js("sessionStorage.clear()", json!([]));
         browser.language(language);
-        browser.open(&desk.url("#/releases"));
+        browser.open(&session.url("#/releases"));
         browser.wait_text(".login h1", title);
         let views = "return document.querySelectorAll('article').length";
         assert_eq!(
@@ -142,22 +158,22 @@ fn without_a_token_there_is_a_field_for_one_in_both_languages() {
             "nothing is shown without a token"
         );
         // Another view requires the token, too.
-        desk.go("#/devices");
+        session.go("#/devices");
         browser.wait_text(".login h1", title);
-        desk.go("#/releases");
-        desk.quiet_console();
+        session.go("#/releases");
+        session.assert_console_empty();
         browser.fill("#token", "a-wrong-token");
         browser.click(".login [type=submit]");
         browser.wait_text(".login [role=alert]", wrong);
         browser.console();
-        browser.fill("#token", &desk.token);
+        browser.fill("#token", &session.token);
         browser.click(".login [type=submit]");
         browser.wait_text(&release, "1");
         let up = "return document.querySelector('#link.streaming') !== null";
         browser.wait("the event stream is up", up, json!([]));
     }
     // A link with a wrong token shows the field again, with the reason.
-    browser.open(&desk.url("#token=not-this-one"));
+    browser.open(&session.url("#token=not-this-one"));
     browser.wait_text(".login [role=alert]", "not the right token");
     // The read token shows everything; a change requires the operator token.
     browser.fill("#token", read.trim());
@@ -166,24 +182,24 @@ fn without_a_token_there_is_a_field_for_one_in_both_languages() {
     browser.click(&format!("{release} [data-key=pause]"));
     browser.click("dialog [type=submit]");
     browser.wait_text("dialog", "only reads");
-    browser.fill("#token", &desk.token);
+    browser.fill("#token", &session.token);
     browser.click("dialog [type=submit]");
     browser.wait_text(&release, "Paused");
 }
 
 #[test]
-fn a_token_that_is_no_longer_good_is_asked_for_when_something_is_to_be_changed() {
-    let Some(desk) = Desk::open("the token is asked for", |place| {
+fn the_page_asks_for_the_token_again_if_a_change_is_refused() {
+    let Some(session) = BrowserSession::open("the token is asked for", |place| {
         place.drop_firmware("P/2.0.0/update.bin", &noise(4, 2000));
     }) else {
         return;
     };
-    let browser = &desk.browser;
+    let browser = &session.browser;
     let release = card("P", "2.0.0");
     // The token of the link is kept for this tab and removed from the address.
     browser.wait_text(&release, "Live");
     let address = browser.js("return location.href", json!([]));
-    assert_eq!(address, desk.url("#/releases"));
+    assert_eq!(address, session.url("#/releases"));
     let pause = format!("{release} [data-key=pause]");
     browser.click(&pause);
     browser.js(
@@ -195,40 +211,40 @@ fn a_token_that_is_no_longer_good_is_asked_for_when_something_is_to_be_changed()
     browser.fill("#token", "wrong-token");
     browser.click("dialog [type=submit]");
     browser.wait_text("dialog", "not the right token");
-    browser.fill("#token", &desk.token);
+    browser.fill("#token", &session.token);
     browser.click("dialog [type=submit]");
     browser.wait_text(&release, "Paused");
 }
 
 #[test]
 fn a_file_that_is_dropped_onto_the_page_is_uploaded() {
-    let Some(desk) = Desk::open("drag and drop uploads", |place| {
+    let Some(session) = BrowserSession::open("drag and drop uploads", |place| {
         place.drop_firmware("ALIYUN/2.0.0/update.bin", &noise(5, 1000));
     }) else {
         return;
     };
-    let browser = &desk.browser;
+    let browser = &session.browser;
     browser.wait_text(&card("ALIYUN", "2.0.0"), "Live");
     // A file that Luatools made can be dropped anywhere: its name contains project, version and platform.
     let bytes = script_package(EC7XX, 6);
     let name = "FOTA2_DEMO_2012.001.004_LuatOS-SoC_Air780EPM.bin";
-    desk.drop_file("h1", name, &bytes);
+    session.drop_file("h1", name, &bytes);
     browser.wait_text(".file", "FOTA2_DEMO");
     browser.wait_text(".file", "2012.001.004");
     browser.wait_text(".file", "Air780EPM");
-    assert!(!desk.server.place().firmware().join(name).exists());
+    assert!(!session.server.place().firmware().join(name).exists());
     browser.click(".file .upload");
     browser.wait_text(".file .good", "It is in the folder");
-    let there = common::files_under(&desk.server.place().firmware());
+    let there = common::files_under(&session.server.place().firmware());
     let path = there.iter().find(|path| path.ends_with(name));
     let path = path.unwrap_or_else(|| panic!("{there:?}"));
-    let landed = std::fs::read(desk.server.place().firmware().join(path)).unwrap();
+    let landed = std::fs::read(session.server.place().firmware().join(path)).unwrap();
     assert_eq!(landed, bytes);
-    desk.go("#/releases");
+    session.go("#/releases");
     browser.wait_text(&card("FOTA2_DEMO", "2012.001.004"), "Live");
 
     // A file that is dropped onto a project lacks only the version.
-    desk.drop_file(".project h2", "update.bin", &noise(7, 5000));
+    session.drop_file(".project h2", "update.bin", &noise(7, 5000));
     browser.wait_text("li:first-child", "both project and version");
     browser.fill("li:first-child .field + .field input", "2.0.1");
     browser.wait_text("li:first-child .head", "update.bin");
@@ -251,100 +267,105 @@ fn a_file_that_is_dropped_onto_the_page_is_uploaded() {
     browser.fill("li:first-child input[id^=allow]", "862991443753386");
     browser.click("li:first-child .upload");
     browser.wait_text("li:first-child .good", "It is in the folder");
-    let rules = desk.server.place().path("ALIYUN/2.0.1/release.json");
+    let rules = session.server.place().path("ALIYUN/2.0.1/release.json");
     let rules = std::fs::read_to_string(rules).unwrap();
     assert_eq!(rules, "{\"allow\":[\"862991443753386\"]}\n");
-    let path = desk.server.place().path("ALIYUN/2.0.1/update.bin");
+    let path = session.server.place().path("ALIYUN/2.0.1/update.bin");
     assert_eq!(std::fs::read(path).unwrap(), noise(7, 5000));
 
     // A file that would be quarantined is refused with the reason before any byte is sent.
-    desk.go("#/releases");
+    session.go("#/releases");
     browser.wait_text(&card("ALIYUN", "2.0.1"), "Live");
-    desk.drop_file(&card("ALIYUN", "2.0.1"), "core.binpkg", &noise(8, 5000));
+    session.drop_file(&card("ALIYUN", "2.0.1"), "core.binpkg", &noise(8, 5000));
     browser.wait_text("li:first-child .bad", "Would not be served");
     browser.wait_text("li:first-child .bad", "factory file");
     let none = "return document.querySelector('li:first-child .upload') === null";
     assert_eq!(browser.js(none, json!([])), true);
 
-    desk.quiet_console();
+    session.assert_console_empty();
 }
 
 #[test]
-fn explain_explains() {
-    let Some(desk) = Desk::open("explain explains", |place| {
+fn explain_shows_the_decision_and_its_reasons() {
+    let Some(session) = BrowserSession::open("explain explains", |place| {
         place.drop_firmware("P/2.0.0/update.bin", &noise(9, 1000));
     }) else {
         return;
     };
     let target = luat("P", common::IMEI, "1.0.0");
-    desk.server.wait_until_offered(&target, &noise(9, 1000));
-    desk.go("#/explain");
-    desk.browser.fill("#request", &target);
-    desk.browser.click("form:first-child [type=submit]");
-    desk.browser.wait_text(".verdict h2", "It gets 2.0.0");
-    desk.browser.wait_text(".verdict", "P/2.0.0/update.bin");
-    desk.browser.fill("#e-imei", common::IMEI);
-    desk.browser
+    session.server.wait_until_offered(&target, &noise(9, 1000));
+    session.go("#/explain");
+    session.browser.fill("#request", &target);
+    session.browser.click("form:first-child [type=submit]");
+    session.browser.wait_text(".verdict h2", "It gets 2.0.0");
+    session.browser.wait_text(".verdict", "P/2.0.0/update.bin");
+    session.browser.fill("#e-imei", common::IMEI);
+    session
+        .browser
         .fill("#e-firmware_name", "P_Luat_V0017_ASR1802");
-    desk.browser.fill("#e-version", "2.0.0");
-    desk.browser.click("form + form [type=submit]");
-    desk.browser.wait_text(".verdict h2", "It gets nothing now");
-    desk.browser.wait_text(".verdict", "404");
-    desk.browser.wait_text(".verdict .notes", "2.0.0");
-    desk.quiet_console();
+    session.browser.fill("#e-version", "2.0.0");
+    session.browser.click("form + form [type=submit]");
+    session
+        .browser
+        .wait_text(".verdict h2", "It gets nothing now");
+    session.browser.wait_text(".verdict", "404");
+    session.browser.wait_text(".verdict .notes", "2.0.0");
+    session.assert_console_empty();
 }
 
 #[test]
-fn the_page_goes_on_when_the_event_stream_is_gone() {
-    let Some(mut desk) = Desk::open("no event stream", |_| {}) else {
+fn the_page_continues_without_the_event_stream() {
+    let Some(mut session) = BrowserSession::open("no event stream", |_| {}) else {
         return;
     };
     // Sixteen slow readers use all connections that the server permits.
     let mut readers = Vec::new();
-    desk.browser.open("about:blank");
+    session.browser.open("about:blank");
     for _ in 0..16 {
         readers.push(SlowDownload::begin(
-            desk.operator,
+            session.operator,
             format!(
                 "GET /api/v1/events HTTP/1.1\r\nHost: {}\r\n\r\n",
-                desk.operator
+                session.operator
             )
             .as_bytes(),
             20,
         ));
     }
-    desk.browser.open(&desk.url("#/live"));
-    desk.browser
+    session.browser.open(&session.url("#/live"));
+    session
+        .browser
         .wait_text("main .note", "Live events are not available");
-    desk.go("#/releases");
-    desk.browser.wait_text("main .empty", "No release yet");
-    desk.server
+    session.go("#/releases");
+    session.browser.wait_text("main .empty", "No release yet");
+    session
+        .server
         .drop_firmware("P/1.0.0/update.bin", &noise(40, 3000));
-    desk.browser.wait_text(&card("P", "1.0.0"), "Live");
+    session.browser.wait_text(&card("P", "1.0.0"), "Live");
     drop(readers);
-    desk.browser.wait(
+    session.browser.wait(
         "the event stream is back",
         "return document.querySelector('#link.streaming') !== null",
         json!([]),
     );
-    assert!(desk.server.lives());
+    assert!(session.server.is_running());
 }
 
 #[test]
-fn a_version_below_what_most_devices_run_is_doubted_and_the_bill_shown() {
-    let Some(desk) = Desk::open("doubt and bill", |place| {
+fn the_page_warns_of_a_version_below_that_of_most_devices_and_shows_the_traffic() {
+    let Some(session) = BrowserSession::open("doubt and bill", |place| {
         place.drop_firmware("P/2.0.0/update.bin", &noise(50, 1000));
     }) else {
         return;
     };
-    let browser = &desk.browser;
+    let browser = &session.browser;
     browser.wait_text(&card("P", "2.0.0"), "Live");
     let imei = |n: u64| (862_991_443_700_000 + n * 7919).to_string();
     for n in 0..5 {
-        desk.server.get(&luat("P", &imei(n), "3.0.0"));
+        session.server.get(&luat("P", &imei(n), "3.0.0"));
     }
-    desk.server.get(&luat("P", &imei(5), "1.0.0"));
-    desk.drop_file(".project h2", "update.bin", &noise(51, 20_000));
+    session.server.get(&luat("P", &imei(5), "1.0.0"));
+    session.drop_file(".project h2", "update.bin", &noise(51, 20_000));
     browser.fill("li:first-child .field + .field input", "2.5.0");
     browser.wait_text(
         ".file .bill",
@@ -360,28 +381,30 @@ fn a_version_below_what_most_devices_run_is_doubted_and_the_bill_shown() {
     browser.click(".file [role=status] .check input");
     browser.click(".file .upload");
     browser.wait_text(".file .good", "It is in the folder");
-    let landed = desk.server.place().path("P/2.5.0/update.bin");
+    let landed = session.server.place().path("P/2.5.0/update.bin");
     assert_eq!(std::fs::read(landed).unwrap(), noise(51, 20_000));
-    desk.quiet_console();
+    session.assert_console_empty();
 }
 
 // Case 41.
 #[test]
 fn the_upload_page_says_how_many_of_a_fleet_that_reports_its_core_will_take_a_plain_version() {
-    let Some(desk) = Desk::open("numbers of an upload", |place| {
+    let Some(session) = BrowserSession::open("numbers of an upload", |place| {
         place.drop_firmware("P/1.0.3/u.bin", &noise(60, 3000));
     }) else {
         return;
     };
-    let browser = &desk.browser;
+    let browser = &session.browser;
     let imei = |n: u64| (862_991_443_700_000 + n * 7919).to_string();
     browser.wait_text(&card("P", "1.0.3"), "Live");
     for n in 0..7 {
-        desk.server
+        session
+            .server
             .get(&luatos("P", "Air780E", &imei(n), "2012.1.2"));
     }
     for n in 7..9 {
-        desk.server
+        session
+            .server
             .get(&luatos("P", "Air780E", &imei(n), "2012.2.0"));
     }
     for (language, bill, others) in [
@@ -393,9 +416,9 @@ fn the_upload_page_says_how_many_of_a_fleet_that_reports_its_core_will_take_a_pl
         ("zh-CN,zh", "9 台设备中有 7 台会升级", "2: 没有更新的版本"),
     ] {
         browser.language(language);
-        browser.open(&desk.url(&format!("#token={}", desk.token)));
+        browser.open(&session.url(&format!("#token={}", session.token)));
         browser.wait_text(&card("P", "1.0.3"), "1.0.3");
-        desk.drop_file(".project h2", "new.bin", &noise(61, 20_000));
+        session.drop_file(".project h2", "new.bin", &noise(61, 20_000));
         browser.fill("li:first-child .field + .field input", "1.0.9");
         browser.wait_text(".file .bill", bill);
         browser.wait_text(".file .others", others);
@@ -407,15 +430,15 @@ fn the_upload_page_says_how_many_of_a_fleet_that_reports_its_core_will_take_a_pl
         let fewer = bill.replace("7 of 9", "2 of 9").replace("7 × 20", "2 × 20");
         browser.wait_text(".file .bill", &fewer.replace("有 7 台", "有 2 台"));
     }
-    desk.quiet_console();
+    session.assert_console_empty();
 }
 
 #[test]
-fn who_has_nothing_yet_sees_a_picture_and_what_to_do_first() {
-    let Some(desk) = Desk::open("the empty state", |_| {}) else {
+fn an_empty_server_shows_a_picture_and_the_first_step() {
+    let Some(session) = BrowserSession::open("the empty state", |_| {}) else {
         return;
     };
-    let browser = &desk.browser;
+    let browser = &session.browser;
     browser.wait_text(".empty h2", "No release yet");
     let picture = "
         const box = document.querySelector('.empty svg.picture').getBoundingClientRect();
@@ -424,5 +447,5 @@ fn who_has_nothing_yet_sees_a_picture_and_what_to_do_first() {
     browser.wait_text(".empty pre", "firmware/ALIYUN/2.0.1/update.bin");
     browser.click(".empty a.primary");
     browser.wait_text("h1", "Upload");
-    desk.quiet_console();
+    session.assert_console_empty();
 }

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::desk::{Desk, a_busy_fleet, a_full_folder, card, each_view};
+use common::browser_session::{BrowserSession, a_busy_fleet, a_full_folder, card, each_view};
 use serde_json::json;
 
 /// The source code of axe-core.
@@ -46,11 +46,11 @@ fn axe_reports_no_violation_on_any_view() {
     let Some(axe) = axe() else {
         return;
     };
-    let Some(desk) = Desk::open("axe", a_full_folder) else {
+    let Some(session) = BrowserSession::open("axe", a_full_folder) else {
         return;
     };
-    let _running = a_busy_fleet(&desk.server);
-    let browser = &desk.browser;
+    let _running = a_busy_fleet(&session.server);
+    let browser = &session.browser;
     let check = |what: &str| {
         let load = format!("if (!window.axe) {{ {axe} }}");
         browser.js(&load, json!([]));
@@ -69,9 +69,11 @@ fn axe_reports_no_violation_on_any_view() {
         browser.size(width, 900);
         browser.scheme(scheme);
         browser.language(language);
-        browser.open(&desk.url(""));
-        each_view(&desk, |view| check(&format!("{view}, {width}, {scheme}")));
-        desk.go("#/releases/ALIYUN%2F2.0.1");
+        browser.open(&session.url(""));
+        each_view(&session, |view| {
+            check(&format!("{view}, {width}, {scheme}"))
+        });
+        session.go("#/releases/ALIYUN%2F2.0.1");
         browser.wait_text(".rules .effect p", "2.0.1");
         check(&format!("a release, {width}, {scheme}"));
         for action in ["pause", "percent", "rollback", "retire"] {
@@ -82,16 +84,16 @@ fn axe_reports_no_violation_on_any_view() {
             browser.key('\u{E00C}');
         }
     }
-    desk.quiet_console();
+    session.assert_console_empty();
 }
 
 #[test]
 fn a_wide_screen_shows_releases_as_a_table() {
-    let Some(desk) = Desk::open("a table", a_full_folder) else {
+    let Some(session) = BrowserSession::open("a table", a_full_folder) else {
         return;
     };
-    let _running = a_busy_fleet(&desk.server);
-    let browser = &desk.browser;
+    let _running = a_busy_fleet(&session.server);
+    let browser = &session.browser;
     browser.size(1440, 900);
     browser.wait_text("table th[scope=row]", "2.0.2");
     let cards = "return document.querySelectorAll('.cards > article').length";
@@ -114,9 +116,9 @@ fn a_wide_screen_shows_releases_as_a_table() {
     browser.wait_text("tr[data-drop*='\"2.0.1\"']", "Paused");
     browser.click("tr[data-drop*='\"2.0.1\"'] [data-key=page]");
     browser.wait_text("h1", "ALIYUN 2.0.1");
-    desk.go("#/releases");
+    session.go("#/releases");
     browser.wait_text("table th[scope=row]", "2.0.2");
     browser.size(1000, 900);
     browser.wait_text(&card("ALIYUN", "2.0.2"), "2.0.2");
-    desk.quiet_console();
+    session.assert_console_empty();
 }

@@ -3,7 +3,7 @@
 
 use crate::common;
 
-use common::desk::{Desk, a_busy_fleet, a_full_folder, card, each_view};
+use common::browser_session::{BrowserSession, a_busy_fleet, a_full_folder, card, each_view};
 use common::documents;
 use common::literals::literals;
 use luat_ota::firmware::rules::Rules;
@@ -61,11 +61,11 @@ fn names() -> Value {
 
 #[test]
 fn the_chinese_page_has_no_english_words() {
-    let Some(desk) = Desk::open("only Chinese", a_full_folder) else {
+    let Some(session) = BrowserSession::open("only Chinese", a_full_folder) else {
         return;
     };
-    let _running = a_busy_fleet(&desk.server);
-    let browser = &desk.browser;
+    let _running = a_busy_fleet(&session.server);
+    let browser = &session.browser;
     let script = format!(
         "const names = arguments[0]; {ENGLISH}
         document.querySelectorAll('details').forEach((e) => {{ e.open = true; }});
@@ -89,9 +89,9 @@ fn the_chinese_page_has_no_english_words() {
     browser.language("zh-CN,zh");
     for width in [390, 1440] {
         browser.size(width, 900);
-        browser.open(&desk.url(""));
-        each_view(&desk, |view| check(view));
-        desk.go("#/releases/ALIYUN%2F2.0.1");
+        browser.open(&session.url(""));
+        each_view(&session, |view| check(view));
+        session.go("#/releases/ALIYUN%2F2.0.1");
         browser.wait_text(".rules .effect p", "2.0.1");
         browser.fill("#r-window", "1-5");
         browser.wait_text("#e-window", "不是时段");
@@ -216,7 +216,7 @@ const NOT_SHOWN: &[&str] = &[
 /// literals of these modules.
 #[test]
 fn every_reason_has_a_chinese_text() {
-    let Some(desk) = Desk::open("Chinese reasons", |_| {}) else {
+    let Some(session) = BrowserSession::open("Chinese reasons", |_| {}) else {
         return;
     };
     let folders = [
@@ -275,7 +275,7 @@ fn every_reason_has_a_chinese_text() {
                 .map(([at, text]) => at + ': ' + text + ' -> ' + shown(text));
         }});"
     );
-    let missing = desk.browser.js(&script, json!([names(), texts]));
+    let missing = session.browser.js(&script, json!([names(), texts]));
     let missing: Vec<&str> = missing
         .as_array()
         .unwrap()

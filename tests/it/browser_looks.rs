@@ -7,41 +7,43 @@ use crate::common;
 use std::time::Duration;
 
 use common::Place;
-use common::desk::{Desk, LONG, VIEWS, a_busy_fleet, a_full_folder, card, each_view};
+use common::browser_session::{
+    BrowserSession, LONG_PROJECT, VIEWS, a_busy_fleet, a_full_folder, card, each_view,
+};
 use serde_json::json;
 
 #[test]
-fn the_page_speaks_the_browser_s_language_and_remembers_another() {
-    let Some(desk) = Desk::open("both languages", |_| {}) else {
+fn the_page_has_the_language_of_the_browser_and_remembers_another() {
+    let Some(session) = BrowserSession::open("both languages", |_| {}) else {
         return;
     };
-    let browser = &desk.browser;
+    let browser = &session.browser;
     browser.wait_text("h1", "Releases");
     browser.language("zh-CN,zh");
-    browser.open(&desk.url(""));
+    browser.open(&session.url(""));
     browser.wait_text("h1", "版本");
     let lang = "return document.documentElement.lang";
     assert_eq!(browser.js(lang, json!([])), "zh-CN");
     for view in VIEWS {
-        desk.go(&format!("#/{view}"));
+        session.go(&format!("#/{view}"));
         browser.wait("the view is there", "return document.querySelector('main').dataset.view === arguments[0] && document.querySelector('h1')", json!([view]));
         let heading = browser.text("h1");
         assert!(!heading.is_ascii(), "{view} is headed {heading:?}");
     }
     browser.click("#lang");
     browser.wait_text("h1", "Upload");
-    browser.open(&desk.url(""));
+    browser.open(&session.url(""));
     browser.wait_text("h1", "Releases");
     assert_eq!(browser.js(lang, json!([])), "en");
-    desk.quiet_console();
+    session.assert_console_empty();
 }
 
 #[test]
 fn no_view_is_wider_than_a_phone_of_360_pixels() {
-    let Some(desk) = Desk::open("360 pixels", a_full_folder) else {
+    let Some(session) = BrowserSession::open("360 pixels", a_full_folder) else {
         return;
     };
-    let _running = a_busy_fleet(&desk.server);
+    let _running = a_busy_fleet(&session.server);
     // Not innerWidth: a phone widens its window for content that does not fit.
     let wide = "
         const root = document.documentElement;
@@ -52,17 +54,17 @@ fn no_view_is_wider_than_a_phone_of_360_pixels() {
         const out = [...document.querySelectorAll('button, select, input:not([type=checkbox]):not([type=range]):not([type=file]), nav a, summary, label.check')].filter((e) => e.checkVisibility() && e.getBoundingClientRect().height < 43.5);
         return out.map((e) => e.tagName + ' ' + e.textContent);";
     for language in ["en-GB,en", "zh-CN,zh"] {
-        desk.browser.size(360, 740);
-        desk.browser.language(language);
-        desk.browser.open(&desk.url(""));
-        each_view(&desk, |view| {
-            let found = desk.browser.js(wide, json!([]));
+        session.browser.size(360, 740);
+        session.browser.language(language);
+        session.browser.open(&session.url(""));
+        each_view(&session, |view| {
+            let found = session.browser.js(wide, json!([]));
             assert_eq!(
                 found,
                 json!([]),
                 "{view} in {language} is wider than the window"
             );
-            let found = desk.browser.js(small, json!([]));
+            let found = session.browser.js(small, json!([]));
             assert_eq!(
                 found,
                 json!([]),
@@ -70,7 +72,7 @@ fn no_view_is_wider_than_a_phone_of_360_pixels() {
             );
         });
     }
-    desk.quiet_console();
+    session.assert_console_empty();
 }
 
 /// Script that returns the texts with less contrast than WCAG 2.2 (1.4.3) requires: 4.5 to 1, or 3 to 1 for large
@@ -105,35 +107,38 @@ pub const CONTRAST: &str = "
 
 #[test]
 fn text_can_be_read_in_both_themes() {
-    let Some(desk) = Desk::open("contrast", a_full_folder) else {
+    let Some(session) = BrowserSession::open("contrast", a_full_folder) else {
         return;
     };
-    let _running = a_busy_fleet(&desk.server);
+    let _running = a_busy_fleet(&session.server);
     for theme in ["light", "dark"] {
-        desk.browser.scheme(theme);
+        session.browser.scheme(theme);
         let now = "return document.documentElement.dataset.theme === arguments[0]";
-        desk.browser
+        session
+            .browser
             .wait("the theme follows the system", now, json!([theme]));
-        each_view(&desk, |view| {
-            let found = desk.browser.js(CONTRAST, json!([]));
+        each_view(&session, |view| {
+            let found = session.browser.js(CONTRAST, json!([]));
             assert_eq!(found, json!([]), "{view}, {theme}");
         });
     }
     // The button for the theme overrides the system's setting, and the choice is stored.
-    desk.browser.click("#theme");
-    desk.browser.open(&desk.url(""));
+    session.browser.click("#theme");
+    session.browser.open(&session.url(""));
     let light = "return document.documentElement.dataset.theme === 'light'";
-    desk.browser.wait("the theme was chosen", light, json!([]));
-    desk.quiet_console();
+    session
+        .browser
+        .wait("the theme was chosen", light, json!([]));
+    session.assert_console_empty();
 }
 
 #[test]
 fn everything_can_be_reached_with_the_keyboard() {
     const TAB: char = '\u{E004}';
-    let Some(desk) = Desk::open("keyboard", a_full_folder) else {
+    let Some(session) = BrowserSession::open("keyboard", a_full_folder) else {
         return;
     };
-    desk.browser.wait_text(&card("ALIYUN", "2.0.1"), "Live");
+    session.browser.wait_text(&card("ALIYUN", "2.0.1"), "Live");
     let all = "
         const all = [...document.querySelectorAll('a[href], button:not(:disabled), input:not(:disabled), select, textarea, summary')].filter((e) => e.checkVisibility());
         const unnamed = all.filter((e) => !(e.textContent.trim() || e.getAttribute('aria-label') || (e.labels && e.labels.length)));
@@ -148,40 +153,42 @@ fn everything_can_be_reached_with_the_keyboard() {
     let missed = "
         return [...document.querySelectorAll('a[href], button:not(:disabled), input:not(:disabled), select, textarea, summary')]
             .filter((e) => e.checkVisibility() && !e.dataset.reached).map((e) => e.outerHTML.slice(0, 120));";
-    each_view(&desk, |view| {
-        let count = desk.browser.js(all, json!([]));
+    each_view(&session, |view| {
+        let count = session.browser.js(all, json!([]));
         let count = count
             .as_u64()
             .unwrap_or_else(|| panic!("{view}: without a name: {count}"));
-        desk.browser
+        session
+            .browser
             .js("document.activeElement.blur(); scrollTo(0, 0)", json!([]));
         for _ in 0..count + 8 {
-            desk.browser.key(TAB);
-            let ring = desk.browser.js(step, json!([]));
+            session.browser.key(TAB);
+            let ring = session.browser.js(step, json!([]));
             assert!(ring.is_null() || ring == "ring", "{view}: {ring}");
         }
-        let missed = desk.browser.js(missed, json!([]));
+        let missed = session.browser.js(missed, json!([]));
         assert_eq!(missed, json!([]), "{view}: not reached with Tab");
     });
     // A dialog keeps the focus, and Escape closes the dialog without an action.
-    desk.go("#/releases");
-    desk.browser
+    session.go("#/releases");
+    session
+        .browser
         .click(&format!("{} [data-key=pause]", card("ALIYUN", "2.0.1")));
-    desk.browser.wait_text("dialog", "Pause ALIYUN 2.0.1?");
-    desk.browser.key('\u{E00C}');
+    session.browser.wait_text("dialog", "Pause ALIYUN 2.0.1?");
+    session.browser.key('\u{E00C}');
     let closed = "return !document.querySelector('dialog').open && document.activeElement.dataset.key === 'pause'";
-    desk.browser.wait(
+    session.browser.wait(
         "the dialog is closed and the focus is back",
         closed,
         json!([]),
     );
     let landmarks = "return ['header', 'nav[aria-label]', 'main', 'footer', 'h1', '[role=status][aria-live=polite]'].filter((css) => !document.querySelector(css))";
-    assert_eq!(desk.browser.js(landmarks, json!([])), json!([]));
-    desk.quiet_console();
+    assert_eq!(session.browser.js(landmarks, json!([])), json!([]));
+    session.assert_console_empty();
 }
 
 #[test]
-fn a_screen_reader_has_a_name_for_all_that_it_comes_to() {
+fn every_element_has_a_name_for_a_screen_reader() {
     // Roles that need a name (WAI-ARIA 1.2, "Accessible Name Required").
     const NAMED: [&str; 14] = [
         "button",
@@ -199,13 +206,13 @@ fn a_screen_reader_has_a_name_for_all_that_it_comes_to() {
         "navigation",
         "dialog",
     ];
-    let Some(desk) = Desk::open("screen reader", a_full_folder) else {
+    let Some(session) = BrowserSession::open("screen reader", a_full_folder) else {
         return;
     };
-    let _running = a_busy_fleet(&desk.server);
-    desk.browser.devtools("Accessibility.enable", json!({}));
-    each_view(&desk, |view| {
-        let tree = desk
+    let _running = a_busy_fleet(&session.server);
+    session.browser.devtools("Accessibility.enable", json!({}));
+    each_view(&session, |view| {
+        let tree = session
             .browser
             .devtools("Accessibility.getFullAXTree", json!({}));
         let nodes: Vec<(&str, &str)> = tree["nodes"]
@@ -244,13 +251,13 @@ fn the_pictures_of_the_readme_are_taken() {
     }
     let prepare = |place: &Place| {
         a_full_folder(place);
-        std::fs::remove_dir_all(place.path("").join(LONG)).unwrap();
+        std::fs::remove_dir_all(place.path("").join(LONG_PROJECT)).unwrap();
     };
-    let Some(desk) = Desk::open("pictures", prepare) else {
+    let Some(session) = BrowserSession::open("pictures", prepare) else {
         return;
     };
-    let browser = &desk.browser;
-    let mut running = a_busy_fleet(&desk.server);
+    let browser = &session.browser;
+    let mut running = a_busy_fleet(&session.server);
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/images");
     std::fs::create_dir_all(&folder).unwrap();
     let mut take = |name: &str, scheme: &str| {
@@ -271,7 +278,7 @@ fn the_pictures_of_the_readme_are_taken() {
             browser.js("document.querySelector('#lang').click()", json!([]));
         }
         browser.size(1180, 780);
-        desk.go("#/releases");
+        session.go("#/releases");
         browser.wait_text("main", "FOTA2_DEMO");
         let loading = if code == "en" {
             "downloading"
@@ -281,7 +288,7 @@ fn the_pictures_of_the_readme_are_taken() {
         browser.wait_text(&card("ALIYUN", "2.0.2"), loading);
         take(&format!("releases-{code}.png"), "light");
         browser.size(360, 720);
-        each_view(&desk, |view| match view {
+        each_view(&session, |view| match view {
             "live" => {
                 browser.js(
                     "document.querySelector('.downloads').scrollIntoView({ block: 'center' })",

@@ -4,7 +4,7 @@
 
 use crate::common;
 
-use common::desk::{Desk, card};
+use common::browser_session::{BrowserSession, card};
 use common::luatos;
 use common::packages::{SOC, noise, soc};
 use serde_json::{Value, json};
@@ -13,16 +13,17 @@ const PACKAGE: &str = "METER_2020.1.1_LuatOS-SoC_Air780EPM.bin";
 
 #[test]
 fn a_dropped_factory_file_becomes_a_package_to_download_or_to_publish_paused() {
-    let Some(desk) = Desk::open("a factory file is dropped", |place| {
+    let Some(session) = BrowserSession::open("a factory file is dropped", |place| {
         place.drop_firmware("METER/1.0.0/update.bin", &noise(5, 1000));
     }) else {
         return;
     };
-    let browser = &desk.browser;
+    let browser = &session.browser;
     browser.wait_text(&card("METER", "1.0.0"), "Live");
     for n in 0..3 {
         let imei = (862_991_443_700_000_u64 + n * 7919).to_string();
-        desk.server
+        session
+            .server
             .get(&luatos("METER", "Air780EPM", &imei, "2020.1.0"));
     }
     for (language, made, core, bill, paused, there) in [
@@ -44,10 +45,10 @@ fn a_dropped_factory_file_becomes_a_package_to_download_or_to_publish_paused() {
         ),
     ] {
         browser.language(language);
-        browser.open(&desk.url(&format!("#token={}", desk.token)));
+        browser.open(&session.url(&format!("#token={}", session.token)));
         browser.wait_text(&card("METER", "1.0.0"), "1.0.0");
         // The file is dropped onto a release whose version differs from that of the script in the file.
-        desk.drop_file(&card("METER", "1.0.0"), SOC, &soc("METER", "1.0.1"));
+        session.drop_file(&card("METER", "1.0.0"), SOC, &soc("METER", "1.0.1"));
         browser.wait_text(".file .note", PACKAGE);
         browser.wait_text(".file .note", made);
         browser.wait_text(".file .facts", core);
@@ -63,34 +64,34 @@ fn a_dropped_factory_file_becomes_a_package_to_download_or_to_publish_paused() {
             json!([]),
         );
         assert_eq!(link, json!([PACKAGE, true]));
-        assert!(!desk.server.place().firmware().join(PACKAGE).exists());
+        assert!(!session.server.place().firmware().join(PACKAGE).exists());
         browser.click(".file .upload");
         browser.wait_text(".file .good", there);
     }
-    let rules = desk.server.place().path("METER/2020.1.1/release.json");
+    let rules = session.server.place().path("METER/2020.1.1/release.json");
     let rules: Value = serde_json::from_slice(&std::fs::read(rules).unwrap()).unwrap();
     assert_eq!(
         rules,
         json!({"percent": 0, "paused": "built here: verify on one module first"})
     );
-    let landed = std::fs::read(desk.server.place().firmware().join(PACKAGE)).unwrap();
-    let told = luat_ota::pack::ec::unpack(&landed).unwrap();
-    assert_eq!(told.len(), 1);
-    desk.go("#/releases");
+    let landed = std::fs::read(session.server.place().firmware().join(PACKAGE)).unwrap();
+    let sectors = luat_ota::pack::ec::unpack(&landed).unwrap();
+    assert_eq!(sectors.len(), 1);
+    session.go("#/releases");
     browser.wait_text(&card("METER", "2020.1.1"), "built here");
     let check = luatos("METER", "Air780EPM", common::IMEI, "2020.1.0");
-    desk.server.wait_until_refused(&check, 404, 27);
-    desk.quiet_console();
+    session.server.wait_until_refused(&check, 404, 27);
+    session.assert_console_empty();
 }
 
 #[test]
-fn a_factory_file_of_which_no_package_can_be_made_says_why_and_what_is_missing_can_be_given() {
-    let Some(desk) = Desk::open("a factory file without a version", |_| {}) else {
+fn a_factory_file_without_a_package_shows_the_reason_and_takes_missing_values() {
+    let Some(session) = BrowserSession::open("a factory file without a version", |_| {}) else {
         return;
     };
-    let browser = &desk.browser;
+    let browser = &session.browser;
     browser.wait_text("main .empty", "No release yet");
-    desk.drop_file("h1", "core.soc", &soc("METER", "1.0"));
+    session.drop_file("h1", "core.soc", &soc("METER", "1.0"));
     browser.wait_text(".file .bad", "No package can be made");
     let none = "return document.querySelector('.file .upload, .file a[download]') === null";
     assert_eq!(browser.js(none, json!([])), true);

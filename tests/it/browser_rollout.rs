@@ -8,7 +8,7 @@ use crate::common;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use common::desk::{Desk, card};
+use common::browser_session::{BrowserSession, card};
 use common::operator::Operator;
 use common::packages::noise;
 use common::{Rows, Server, luat_ota, wait_for_exit};
@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 const MODULES: u64 = 300;
 
 /// Time limit of a simulation on a busy machine.
-const LONG: Duration = Duration::from_secs(120);
+const SIMULATION_LIMIT: Duration = Duration::from_secs(120);
 
 /// Width, language and theme, in all eight combinations.
-const LOOKS: [(u32, &str, &str); 8] = [
+const DISPLAYS: [(u32, &str, &str); 8] = [
     (390, "en", "light"),
     (390, "en", "dark"),
     (390, "zh", "dark"),
@@ -50,7 +50,7 @@ impl Modules {
 
     /// The report of the simulation.
     fn report(mut self) -> Value {
-        let status = wait_for_exit(&mut self.0, LONG);
+        let status = wait_for_exit(&mut self.0, SIMULATION_LIMIT);
         assert!(status.is_some(), "the simulation does not end");
         let report: Value = serde_json::from_reader(self.0.stdout.take().unwrap()).unwrap();
         assert_eq!(
@@ -81,8 +81,8 @@ fn update(server: &Server, from: &str, to: &str) -> Value {
 }
 
 /// Shows the page in this width, language and theme.
-fn look_at(desk: &Desk, (width, language, theme): (u32, &str, &str)) {
-    let browser = &desk.browser;
+fn set_display(session: &BrowserSession, (width, language, theme): (u32, &str, &str)) {
+    let browser = &session.browser;
     browser.size(width, 900);
     browser.scheme(theme);
     let switch = "
@@ -93,31 +93,33 @@ fn look_at(desk: &Desk, (width, language, theme): (u32, &str, &str)) {
 
 /// Checks in all eight looks that the element shows these texts, in English and in Chinese, that nothing is wider than
 /// the window, and that every text has enough contrast.
-fn is_read_everywhere(desk: &Desk, css: &str, texts: &[(&str, &str)]) {
-    for look in LOOKS {
-        look_at(desk, look);
+fn check_texts(session: &BrowserSession, css: &str, texts: &[(&str, &str)]) {
+    for display in DISPLAYS {
+        set_display(session, display);
         for (english, chinese) in texts {
-            let text = if look.1 == "zh" { chinese } else { english };
-            desk.browser.wait_text(css, text);
+            let text = if display.1 == "zh" { chinese } else { english };
+            session.browser.wait_text(css, text);
         }
         let wide = "
             if (document.documentElement.scrollWidth <= arguments[0]) return [];
             return [...document.querySelectorAll('body *')].filter((e) => e.checkVisibility() && e.getBoundingClientRect().right > arguments[0] + 0.5)
                 .map((e) => e.tagName + '.' + e.className + ' ' + e.textContent.slice(0, 40));";
-        let wide = desk.browser.js(wide, json!([look.0]));
-        assert_eq!(wide, json!([]), "{look:?} is too wide");
-        let pale = desk.browser.js(crate::browser_looks::CONTRAST, json!([]));
-        assert_eq!(pale, json!([]), "{look:?}");
+        let wide = session.browser.js(wide, json!([display.0]));
+        assert_eq!(wide, json!([]), "{display:?} is too wide");
+        let pale = session
+            .browser
+            .js(crate::browser_looks::CONTRAST, json!([]));
+        assert_eq!(pale, json!([]), "{display:?}");
     }
 }
 
 /// Uploads a file to project P as a person does, and opens the page of the release. `rules` fills in the rules of the
 /// upload.
-fn upload(desk: &Desk, version: &str, bytes: &[u8], done: &str, rules: impl Fn()) {
-    let browser = &desk.browser;
-    desk.go("#/releases");
+fn upload(session: &BrowserSession, version: &str, bytes: &[u8], done: &str, rules: impl Fn()) {
+    let browser = &session.browser;
+    session.go("#/releases");
     browser.wait_text(".project", "1.0.0");
-    desk.drop_file(".project h2", "update.bin", bytes);
+    session.drop_file(".project h2", "update.bin", bytes);
     browser.fill("li:first-child .field + .field input", version);
     browser.wait_text("li:first-child .bill", &MODULES.to_string());
     browser.click("li:first-child summary");
@@ -126,7 +128,7 @@ fn upload(desk: &Desk, version: &str, bytes: &[u8], done: &str, rules: impl Fn()
     browser.wait_text("li:first-child .good", done);
     browser.click("li:first-child a[href='#/releases']");
     browser.wait_text(".project", version);
-    desk.go(&format!("#/releases/P%2F{version}"));
+    session.go(&format!("#/releases/P%2F{version}"));
     browser.wait_text(&card("P", version), version);
 }
 
@@ -139,12 +141,12 @@ fn release(operator: &Operator, version: &str) -> Value {
 }
 
 /// The number between two texts in an element of the page.
-fn number_in(desk: &Desk, css: &str, before: &str, after: &str) -> u64 {
+fn number_in(session: &BrowserSession, css: &str, before: &str, after: &str) -> u64 {
     let script = "
         const found = document.querySelector(arguments[0])?.innerText.match(new RegExp(arguments[1] + '(\\\\d+)' + arguments[2]));
         return found ? Number(found[1]) : null";
     let what = format!("a number between {before:?} and {after:?} in {css}");
-    let number = desk
+    let number = session
         .browser
         .wait(&what, script, json!([css, before, after]));
     number.as_u64().unwrap_or_default()
@@ -152,12 +154,12 @@ fn number_in(desk: &Desk, css: &str, before: &str, after: &str) -> u64 {
 
 #[test]
 fn three_hundred_modules_are_updated_from_the_page_through_stages_a_fuse_and_a_roll_back() {
-    let Some(desk) = Desk::open("a whole rollout", |place| {
+    let Some(session) = BrowserSession::open("a whole rollout", |place| {
         place.drop_firmware("P/1.0.0/update.bin", &noise(200, 3000));
     }) else {
         return;
     };
-    let (browser, server) = (&desk.browser, &desk.server);
+    let (browser, server) = (&session.browser, &session.server);
     let operator = Operator::of(server);
     browser.wait_text(&card("P", "1.0.0"), "Live");
     play(server, &["--interval", "1", "--rounds", "1"]);
@@ -166,9 +168,9 @@ fn three_hundred_modules_are_updated_from_the_page_through_stages_a_fuse_and_a_r
     });
 
     // Upload on a phone, paused; add stages to the rules on a wide screen; resume.
-    look_at(&desk, (390, "zh", "dark"));
+    set_display(&session, (390, "zh", "dark"));
     upload(
-        &desk,
+        &session,
         "1.0.1",
         &noise(201, 5000),
         "文件已在目录中",
@@ -178,15 +180,15 @@ fn three_hundred_modules_are_updated_from_the_page_through_stages_a_fuse_and_a_r
     );
     let first = card("P", "1.0.1");
     browser.wait_text(&first, "已暂停");
-    look_at(&desk, (1440, "en", "light"));
+    set_display(&session, (1440, "en", "light"));
     browser.wait_text(".rules .effect", "0 of 300 devices may have 1.0.1");
     browser.fill("#r-stages", "10, 50 1h, 100 1s");
     browser.click(".rules [type=submit]:not(:disabled)");
     browser.wait_text("#toast", "The rules of P 1.0.1 are saved.");
-    look_at(&desk, (1440, "zh", "dark"));
+    set_display(&session, (1440, "zh", "dark"));
     browser.click(&format!("{first} [data-key=resume]"));
     let chosen = number_in(
-        &desk,
+        &session,
         "dialog .effect",
         "300 台设备中有 ",
         " 台可以得到 1.0.1",
@@ -206,12 +208,12 @@ fn three_hundred_modules_are_updated_from_the_page_through_stages_a_fuse_and_a_r
     };
     let (english, chinese) = all(chosen);
     let stage = ("next stage: 50 %, not before", "下一阶段 50%");
-    is_read_everywhere(&desk, &first, &[(&english, &chinese), stage]);
+    check_texts(&session, &first, &[(&english, &chinese), stage]);
     assert_eq!(release(&operator, "1.0.1")["counts"]["confirmed"], chosen);
-    desk.go("#/releases");
-    is_read_everywhere(&desk, ".project", &[("Rolling out 10 %", "灰度 10%")]);
-    look_at(&desk, (390, "en", "dark"));
-    desk.go("#/releases/P%2F1.0.1");
+    session.go("#/releases");
+    check_texts(&session, ".project", &[("Rolling out 10 %", "灰度 10%")]);
+    set_display(&session, (390, "en", "dark"));
+    session.go("#/releases/P%2F1.0.1");
     browser.wait_text(".rules .effect", "devices may have 1.0.1");
     browser.fill("#r-stages", "10, 50 1s, 100 1s");
     browser.click(".rules [type=submit]:not(:disabled)");
@@ -225,12 +227,12 @@ fn three_hundred_modules_are_updated_from_the_page_through_stages_a_fuse_and_a_r
     }
     let (english, chinese) = all(MODULES);
     let stage = ("this is the last stage", "已是最后阶段");
-    is_read_everywhere(&desk, &first, &[(&english, &chinese), stage]);
+    check_texts(&session, &first, &[(&english, &chinese), stage]);
 
     // A failing release pauses itself, and continues after it is resumed.
-    look_at(&desk, (1440, "en", "light"));
+    set_display(&session, (1440, "en", "light"));
     upload(
-        &desk,
+        &session,
         "1.0.2",
         &noise(202, 5000),
         "It is in the folder",
@@ -245,20 +247,20 @@ fn three_hundred_modules_are_updated_from_the_page_through_stages_a_fuse_and_a_r
     let report = play(server, &failing);
     let fell_back = report["fell_back"].as_u64().unwrap();
     assert!((30..100).contains(&fell_back), "{report:#}");
-    is_read_everywhere(&desk, &second, &[("Fuse tripped", "已熔断")]);
-    desk.go("#/releases");
-    is_read_everywhere(&desk, ".project", &[("Fuse tripped", "已熔断")]);
-    desk.go("#/releases/P%2F1.0.2");
+    check_texts(&session, &second, &[("Fuse tripped", "已熔断")]);
+    session.go("#/releases");
+    check_texts(&session, ".project", &[("Fuse tripped", "已熔断")]);
+    session.go("#/releases/P%2F1.0.2");
     let counts = release(&operator, "1.0.2")["counts"].clone();
     let reverted = counts["reverted"].as_u64().unwrap();
     // Up to one module may be testing the release meanwhile.
     assert!(reverted + 1 >= fell_back, "{counts}");
-    look_at(&desk, (390, "zh", "light"));
+    set_display(&session, (390, "zh", "light"));
     browser.click(&format!("{second} [data-key=resume]"));
     browser.wait_text("dialog", "查明原因后再恢复");
     browser.click("dialog [type=submit]");
     browser.wait_text(&second, "灰度 20%");
-    look_at(&desk, (1440, "zh", "light"));
+    set_display(&session, (1440, "zh", "light"));
     browser.click(&format!("{second} [data-key=percent]"));
     browser.fill("dialog [type=number]", "100");
     browser.wait_text("dialog .effect", "300 台设备中有 300 台可以得到 1.0.2");
@@ -266,28 +268,28 @@ fn three_hundred_modules_are_updated_from_the_page_through_stages_a_fuse_and_a_r
     browser.wait_text(&second, "发布中");
     let report = update(server, "1.0.1", "1.0.2");
     assert_eq!(report["updated"], MODULES, "{report:#}");
-    is_read_everywhere(&desk, &second, &[(&english, &chinese)]);
+    check_texts(&session, &second, &[(&english, &chinese)]);
 
     // The release is unwanted after all.
-    look_at(&desk, (390, "en", "light"));
+    set_display(&session, (390, "en", "light"));
     browser.click("[data-key=rollback]");
     browser.wait_text("dialog .effect", "300 devices run 1.0.2 now.");
     browser.wait_text("dialog .effect", "300 are offered 1.0.1");
     browser.click("dialog [type=submit]");
     browser.wait_text("#toast", "P 1.0.2 is paused, and 1.0.1 may replace it.");
     browser.wait_text(&second, "back to 1.0.1");
-    desk.go("#/releases/P%2F1.0.1");
+    session.go("#/releases/P%2F1.0.1");
     let report = update(server, "1.0.2", "1.0.1");
     assert_eq!(report["updated"], MODULES, "{report:#}");
-    is_read_everywhere(&desk, &first, &[(&english, &chinese)]);
+    check_texts(&session, &first, &[(&english, &chinese)]);
 
-    the_export_is_the_api(&desk, &operator);
-    desk.quiet_console();
+    the_export_is_the_api(&session, &operator);
+    session.assert_console_empty();
 }
 
 /// Compares the CSV that the page saves with the JSON of the API.
-fn the_export_is_the_api(desk: &Desk, operator: &Operator) {
-    let browser = &desk.browser;
+fn the_export_is_the_api(session: &BrowserSession, operator: &Operator) {
+    let browser = &session.browser;
     let keep = "
         window.saved = [];
         const create = URL.createObjectURL;
@@ -305,13 +307,13 @@ fn the_export_is_the_api(desk: &Desk, operator: &Operator) {
         other => other.to_string(),
     };
     let mut compared = Rows::default();
-    for look in [(390, "en", "dark"), (1440, "zh", "light")] {
-        look_at(desk, look);
-        desk.go("#/devices?project=P");
+    for display in [(390, "en", "dark"), (1440, "zh", "light")] {
+        set_display(session, display);
+        session.go("#/devices?project=P");
         browser.wait_text("main > [role=status]", "300");
         let rows = saved();
-        let told = operator.get("/api/v1/devices?project=P&format=json").json();
-        let devices = told["devices"].as_array().unwrap();
+        let list = operator.get("/api/v1/devices?project=P&format=json").json();
+        let devices = list["devices"].as_array().unwrap();
         assert_eq!((rows.len(), devices.len()), (300, 300));
         for (row, device) in rows.iter().zip(devices) {
             let progress = &device["journey"];
@@ -345,11 +347,11 @@ fn the_export_is_the_api(desk: &Desk, operator: &Operator) {
                     .ok_or(format!("{row:?} and {device}")),
             );
         }
-        desk.go("#/releases");
+        session.go("#/releases");
         browser.wait_text(".project", "1.0.1");
         let rows = saved();
-        let told = operator.get("/api/v1/releases?format=json").json();
-        let releases = told["releases"].as_array().unwrap();
+        let list = operator.get("/api/v1/releases?format=json").json();
+        let releases = list["releases"].as_array().unwrap();
         assert_eq!((rows.len(), releases.len()), (3, 3));
         for (row, release) in rows.iter().zip(releases) {
             let mut cells = vec![("files", text(&release["packages"][0]["path"]))];

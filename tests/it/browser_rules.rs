@@ -4,7 +4,7 @@
 use crate::common;
 
 use common::Place;
-use common::desk::{Desk, card};
+use common::browser_session::{BrowserSession, card};
 use common::luat;
 use common::packages::noise;
 use serde_json::{Value, json};
@@ -14,38 +14,39 @@ fn imei(n: u64) -> String {
 }
 
 /// Opens the page of P 2.0.0, about which eight devices that run 1.5.0 and two that run 2.0.0 have checked.
-fn open(test: &str, rules: &[u8]) -> Option<Desk> {
+fn open(test: &str, rules: &[u8]) -> Option<BrowserSession> {
     let prepare = |place: &Place| {
         place.drop_firmware("P/2.0.0/update.bin", &noise(4, 2000));
         place.drop_firmware("P/1.5.0/update.bin", &noise(5, 2000));
         place.drop_firmware("P/2.0.0/release.json", rules);
     };
-    let desk = Desk::open(test, prepare)?;
-    desk.browser.wait_text(&card("P", "2.0.0"), "2.0.0");
+    let session = BrowserSession::open(test, prepare)?;
+    session.browser.wait_text(&card("P", "2.0.0"), "2.0.0");
     for n in 0..10 {
         let version = if n < 8 { "1.5.0" } else { "2.0.0" };
-        desk.server.get(&luat("P", &imei(n), version));
+        session.server.get(&luat("P", &imei(n), version));
     }
-    desk.browser
+    session
+        .browser
         .click(&format!("{} [data-key=rules]", card("P", "2.0.0")));
-    desk.browser.wait_text("h1", "P 2.0.0");
-    Some(desk)
+    session.browser.wait_text("h1", "P 2.0.0");
+    Some(session)
 }
 
-fn value(desk: &Desk, css: &str) -> String {
+fn value(session: &BrowserSession, css: &str) -> String {
     let script = "return document.querySelector(arguments[0]).value";
-    let value = desk.browser.js(script, json!([css]));
+    let value = session.browser.js(script, json!([css]));
     value.as_str().unwrap_or_default().to_owned()
 }
 
 #[test]
 fn rules_are_counted_checked_and_saved() {
     let text = "{\n  \"percent\" : 0.0,\n  \"project_key\": \"k\"\n}\n";
-    let Some(desk) = open("rules are edited", text.as_bytes()) else {
+    let Some(session) = open("rules are edited", text.as_bytes()) else {
         return;
     };
-    let browser = &desk.browser;
-    let file = desk.server.place().path("P/2.0.0/release.json");
+    let browser = &session.browser;
+    let file = session.server.place().path("P/2.0.0/release.json");
     let read = || std::fs::read_to_string(&file).unwrap();
     browser.wait_text(".rules .effect", "0 of 10 devices may have 2.0.0; now 0.");
     browser.fill("#r-percent", "100");
@@ -69,18 +70,18 @@ fn rules_are_counted_checked_and_saved() {
     assert_eq!(rules, expected);
     assert!(read().starts_with("{\n  \"percent\" : 100,\n  \"project_key\""));
     browser.wait_text(".rules .effect", "2 of 10 devices may have 2.0.0; now 2.");
-    desk.quiet_console();
+    session.assert_console_empty();
 }
 
 #[test]
 fn stages_are_counted_checked_and_saved_in_a_field_of_their_own() {
     let text = json!({"stages": [{"percent": 0}, {"percent": 100, "after": "48h"}]}).to_string();
-    let Some(desk) = open("stages are edited", text.as_bytes()) else {
+    let Some(session) = open("stages are edited", text.as_bytes()) else {
         return;
     };
-    let browser = &desk.browser;
+    let browser = &session.browser;
     browser.wait_text(".rules .effect", "0 of 10 devices may have 2.0.0; now 0.");
-    assert_eq!(value(&desk, "#r-stages"), "0, 100 48h");
+    assert_eq!(value(&session, "#r-stages"), "0, 100 48h");
     let disabled = "return document.querySelector('.rules [type=submit]').disabled";
     for (typed, mistake) in [
         ("50, 20 1h", "must be more than that of the stage before"),
@@ -102,22 +103,22 @@ fn stages_are_counted_checked_and_saved_in_a_field_of_their_own() {
     browser.wait_text(".rules .effect", "8 of 10 devices may have 2.0.0; now 0.");
     browser.click(".rules [type=submit]:not(:disabled)");
     browser.wait_text("#toast", "The rules of P 2.0.0 are saved.");
-    let file = desk.server.place().path("P/2.0.0/release.json");
+    let file = session.server.place().path("P/2.0.0/release.json");
     let rules: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
     assert_eq!(rules, json!({"stages": [{"percent": 100}]}));
-    desk.quiet_console();
+    session.assert_console_empty();
 }
 
 #[test]
 fn the_text_of_the_rules_is_checked_and_no_other_change_is_overwritten() {
-    let Some(desk) = open("rules as a text", b"{\"percent\": 0}") else {
+    let Some(session) = open("rules as a text", b"{\"percent\": 0}") else {
         return;
     };
-    let browser = &desk.browser;
-    let file = desk.server.place().path("P/2.0.0/release.json");
+    let browser = &session.browser;
+    let file = session.server.place().path("P/2.0.0/release.json");
     browser.wait_text(".rules .effect", "0 of 10 devices");
     browser.click(".rules details[data-key=raw] summary");
-    assert_eq!(value(&desk, "#raw"), "{\"percent\": 0}");
+    assert_eq!(value(&session, "#raw"), "{\"percent\": 0}");
     browser.fill("#raw", "{\n\"percent\": 10,\n\"alow\": []\n}");
     browser.wait_text("#problems", "Line 3");
     browser.wait_text("#problems", "the nearest is `allow`");
@@ -127,7 +128,7 @@ fn the_text_of_the_rules_is_checked_and_no_other_change_is_overwritten() {
     assert_eq!(browser.js(chosen, json!([])), "\"alow\"");
     browser.fill("#raw", "{\n\"percent\": 100\n}");
     browser.wait_text(".rules .effect", "8 of 10 devices may have 2.0.0; now 0.");
-    assert_eq!(value(&desk, "#r-percent"), "100", "the form follows");
+    assert_eq!(value(&session, "#r-percent"), "100", "the form follows");
     // If another editor has written the file, the page reports this and does not overwrite the file.
     std::fs::write(&file, "{\"percent\": 7}").unwrap();
     browser.click(".rules [type=submit]");
@@ -151,10 +152,10 @@ fn the_text_of_the_rules_is_checked_and_no_other_change_is_overwritten() {
 
 #[test]
 fn an_action_says_how_many_devices_it_affects() {
-    let Some(desk) = open("actions are counted", b"{}") else {
+    let Some(session) = open("actions are counted", b"{}") else {
         return;
     };
-    let browser = &desk.browser;
+    let browser = &session.browser;
     browser.wait_text(".rules .effect", "8 of 10 devices may have 2.0.0; now 8.");
     browser.click("[data-key=percent]");
     browser.fill("dialog [type=number]", "0");
@@ -168,15 +169,15 @@ fn an_action_says_how_many_devices_it_affects() {
     browser.wait_text("dialog .effect", "8 of 10 devices may have 2.0.0; now 0.");
     browser.click("dialog [type=submit]");
     browser.wait_text("article", "Live");
-    desk.quiet_console();
+    session.assert_console_empty();
 }
 
 #[test]
 fn a_release_is_rolled_back_for_chosen_devices() {
-    let Some(desk) = open("a roll back", b"{}") else {
+    let Some(session) = open("a roll back", b"{}") else {
         return;
     };
-    let browser = &desk.browser;
+    let browser = &session.browser;
     browser.click("[data-key=rollback]");
     browser.wait_text("dialog", "Roll back P 2.0.0?");
     browser.wait_text("dialog .effect", "2 devices run 2.0.0 now.");
@@ -190,27 +191,31 @@ fn a_release_is_rolled_back_for_chosen_devices() {
     browser.wait_text("#toast", "P 2.0.0 is paused, and 1.5.0 may replace it.");
     let rules = |version: &str| -> Value {
         let path = format!("P/{version}/release.json");
-        serde_json::from_slice(&std::fs::read(desk.server.place().path(&path)).unwrap()).unwrap()
+        serde_json::from_slice(&std::fs::read(session.server.place().path(&path)).unwrap()).unwrap()
     };
     assert_eq!(rules("2.0.0"), json!({"paused": "back to 1.5.0"}));
     let expected = json!({"allow_downgrade": true, "allow": [imei(8)]});
     assert_eq!(rules("1.5.0"), expected);
     let old = noise(5, 2000);
-    desk.server
+    session
+        .server
         .wait_until_offered(&luat("P", &imei(8), "2.0.0"), &old);
     for (n, version) in [(9, "2.0.0"), (0, "1.5.0")] {
-        assert_ne!(desk.server.get(&luat("P", &imei(n), version)).status, 200);
+        assert_ne!(
+            session.server.get(&luat("P", &imei(n), version)).status,
+            200
+        );
     }
     browser.wait_text("article", "back to 1.5.0");
-    desk.quiet_console();
+    session.assert_console_empty();
 }
 
 #[test]
 fn a_release_is_retired_and_its_folder_can_be_moved_back() {
-    let Some(desk) = open("a retired release", b"{}") else {
+    let Some(session) = open("a retired release", b"{}") else {
         return;
     };
-    let browser = &desk.browser;
+    let browser = &session.browser;
     browser.click("[data-key=retire]");
     browser.wait_text("dialog .effect", "0 of 10 devices may have 2.0.0; now 8.");
     browser.wait_text(
@@ -226,7 +231,7 @@ fn a_release_is_retired_and_its_folder_can_be_moved_back() {
     let gone = "return document.querySelector(arguments[0]) === null";
     let release = card("P", "2.0.0");
     browser.wait("it is gone", gone, json!([release]));
-    let place = desk.server.place();
+    let place = session.server.place();
     let aside = place.path(".retired/P/2.0.0");
     assert_eq!(
         std::fs::read(aside.join("update.bin")).unwrap(),
@@ -235,5 +240,5 @@ fn a_release_is_retired_and_its_folder_can_be_moved_back() {
     assert!(aside.join("release.json").exists());
     std::fs::rename(&aside, place.path("P/2.0.0")).unwrap();
     browser.wait_text(&release, "Live");
-    desk.quiet_console();
+    session.assert_console_empty();
 }

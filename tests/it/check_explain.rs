@@ -9,7 +9,7 @@ use common::{IMEI, Place, Rows, Server, both, luat, luatos, run};
 use serde_json::json;
 
 #[test]
-fn check_shows_the_catalogue_and_its_exit_status_says_if_all_is_well() {
+fn check_shows_the_catalogue_and_its_exit_status_is_0_without_faults() {
     let (place, _) = place();
     place.drop_firmware(
         "demo/2012.001.004/demo_2012.001.004_LuatOS-SoC_Air780EPM.bin",
@@ -60,7 +60,7 @@ fn check_and_explain_do_not_disturb_a_running_server() {
 }
 
 #[test]
-fn explain_says_what_the_server_does() {
+fn explain_states_what_the_server_does() {
     let place = Place::new();
     let bytes = noise(173, 900);
     for (project, rules) in [

@@ -72,7 +72,7 @@ fn version_is_one_line() {
 }
 
 #[test]
-fn mistakes_at_start_are_one_sentence_that_names_the_flag() {
+fn mistakes_at_start_are_reported_in_one_sentence_that_names_the_flag() {
     let (place, _) = place();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let http = listener.local_addr().unwrap().to_string();
@@ -155,7 +155,7 @@ fn mistakes_at_start_are_one_sentence_that_names_the_flag() {
 }
 
 #[test]
-fn a_state_in_use_by_another_server_is_one_sentence() {
+fn a_state_in_use_by_another_server_is_reported_in_one_sentence() {
     let server = Server::start(&[]);
     let mut command = luat_ota();
     command.args(serve_arguments(server.place(), &[]));
@@ -168,7 +168,7 @@ fn a_state_in_use_by_another_server_is_one_sentence() {
 }
 
 #[test]
-fn a_folder_that_does_not_exist_is_created_and_said() {
+fn a_missing_folder_is_created_and_reported() {
     let place = Place::new();
     std::fs::remove_dir(place.firmware()).unwrap();
     let server = Server::start_in(place, &[]);
@@ -184,7 +184,7 @@ fn a_folder_that_does_not_exist_is_created_and_said() {
 }
 
 #[test]
-fn serve_is_the_default_and_the_environment_can_say_everything() {
+fn serve_is_the_default_and_every_flag_has_a_variable_in_the_environment() {
     let (place, bytes) = place();
     let mut command = luat_ota();
     command
@@ -314,7 +314,7 @@ fn the_log_as_text_is_readable_lines() {
 }
 
 #[test]
-fn a_trusted_proxy_names_the_client_and_nobody_else_can() {
+fn only_a_trusted_proxy_can_name_the_client() {
     for (flags, trusted) in [
         (&["--trusted-proxy", "127.0.0.0/8"][..], true),
         (&["--trusted-proxy", "10.0.0.0/8"], false),
@@ -341,7 +341,7 @@ fn a_trusted_proxy_names_the_client_and_nobody_else_can() {
 
 #[cfg(feature = "packages")]
 #[test]
-fn health_is_good_while_the_server_answers_and_bad_when_it_is_gone() {
+fn health_succeeds_while_the_server_replies_and_fails_without_it() {
     let server = Server::start(&[]);
     let address = server.http.to_string();
     let output = run(&["health", "--http", &address]);
@@ -387,7 +387,7 @@ fn completions_and_the_manual_page_are_printed_and_mistakes_are_explained() {
 
 // Case 45.
 #[test]
-fn a_word_that_is_no_command_makes_nothing_and_serves_nothing() {
+fn an_unknown_command_creates_nothing_and_serves_nothing() {
     let place = Place::new();
     for words in [
         &["init"][..],
@@ -438,7 +438,7 @@ fn the_default_folder_and_that_of_serve_are_created_as_before() {
 
 // Case 54.
 #[test]
-fn a_server_of_a_test_that_names_no_port_runs_beside_any_other() {
+fn a_test_server_without_a_stated_port_runs_beside_any_other() {
     let start = || {
         let place = Place::new();
         let mut command = luat_ota();

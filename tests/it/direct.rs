@@ -37,7 +37,7 @@ fn server() -> (Server, Vec<u8>) {
 }
 
 #[test]
-fn a_file_is_served_directly_only_where_its_release_says_so() {
+fn a_file_is_served_directly_only_if_its_release_allows_it() {
     let (server, bytes) = server();
     let mut rows = Rows::default();
     for path in [
@@ -100,7 +100,7 @@ fn a_file_is_served_directly_only_where_its_release_says_so() {
 }
 
 #[test]
-fn a_direct_file_stops_being_there_when_its_release_says_no_more() {
+fn a_direct_file_disappears_when_its_release_no_longer_allows_it() {
     let (server, bytes) = server();
     let path = get("/firmware/open/1.0.1/update.bin");
     server
@@ -115,7 +115,7 @@ fn a_direct_file_stops_being_there_when_its_release_says_no_more() {
 }
 
 #[test]
-fn tools_can_go_on_with_a_direct_file() {
+fn tools_can_resume_a_direct_file() {
     let (server, bytes) = server();
     let path = "/firmware/open/1.0.1/update.bin";
     let reply = server
@@ -159,7 +159,7 @@ fn from_elsewhere(server: &Server, request: &[u8]) -> Reply {
 
 // Case 63.
 #[test]
-fn the_rest_of_a_direct_file_is_for_those_who_name_its_content_or_began_it() {
+fn the_rest_of_a_direct_file_needs_its_content_id_or_its_beginning() {
     let (server, bytes) = server();
     let path = "/firmware/open/1.0.1/update.bin";
     server
@@ -215,7 +215,7 @@ fn the_rest_of_a_direct_file_is_for_those_who_name_its_content_or_began_it() {
 
 // Case 63.
 #[test]
-fn a_direct_file_that_was_replaced_goes_on_where_it_was_begun_and_nowhere_else() {
+fn a_replaced_direct_file_resumes_only_for_the_client_that_began_it() {
     let (server, old) = server();
     let path = "/firmware/open/1.0.1/update.bin";
     let part = server
@@ -258,7 +258,7 @@ fn a_direct_file_that_was_replaced_goes_on_where_it_was_begun_and_nowhere_else()
 
 // Case 63.
 #[test]
-fn curl_and_wget_go_on_with_the_named_content_and_report_an_error_without_a_name() {
+fn curl_and_wget_resume_the_named_content_and_fail_without_a_name() {
     for (tool, arguments) in [
         ("curl", ["-sf", "-C", "-", "-o"]),
         ("wget", ["-q", "-t1", "-c", "-O"]),
@@ -299,7 +299,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn healthz_is_well_and_never_empty() {
+fn healthz_returns_200_and_a_body() {
     let (server, _) = server();
     for request in [
         get("/healthz"),

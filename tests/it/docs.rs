@@ -167,7 +167,7 @@ fn every_route_is_in_the_document_of_the_page() {
 }
 
 #[test]
-fn every_json_example_is_a_release_json_that_the_program_takes() {
+fn every_json_example_is_a_valid_release_json() {
     let mut rows = Rows::default();
     let mut count = 0;
     for (name, text) in documents::documents() {
@@ -215,7 +215,7 @@ fn every_code_is_in_the_troubleshooting() {
 }
 
 #[test]
-fn every_log_line_that_is_explained_is_one_of_the_programs() {
+fn every_explained_log_line_is_one_of_the_program() {
     let source = Path::new(ROOT).join("src");
     let program: String = common::files_under(&source)
         .iter()

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use common::packages::noise;
-use common::recipes::{Over, Script, can_run, recipes};
+use common::recipes::{Script, StopOnDrop, can_run, recipes};
 use common::{
     IMEI, PATIENCE, Place, Server, both, clean, documents, files_under, get, luat, run, wait_until,
 };
@@ -40,7 +40,7 @@ fn write(folder: &Path, path: &str, bytes: &[u8]) {
 }
 
 /// Paths and contents of all files in a mirror, except those with hidden names.
-fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
+fn visible_files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let names = files_under(folder).into_iter();
     let names = names.filter(|name| !name.starts_with('.'));
     names
@@ -77,7 +77,7 @@ impl Mirror {
     }
 
     /// Adds a release for all devices, and one of another project, to the origin.
-    fn second(&self) {
+    fn add_second(&self) {
         let origin = self.origin.firmware();
         write(&origin, "P/1.0.2/UPDATE.bin", &self.files[1]);
         write(&origin, "Q/1.0.1/UPDATE.bin", &noise(604, SIZE));
@@ -85,7 +85,7 @@ impl Mirror {
 
     /// Adds a release for one device to the origin, whose file name sorts before that of its rules, and removes the
     /// first release.
-    fn third(&self) {
+    fn add_third(&self) {
         let origin = self.origin.firmware();
         write(&origin, "P/1.0.3/UPDATE.bin", &self.files[2]);
         let rules = json!({"allow": [CHOSEN]}).to_string();
@@ -94,7 +94,7 @@ impl Mirror {
     }
 
     /// Waits until the current content of the folder has been scanned: a file that is added now is offered.
-    fn has_looked(&self, number: usize) {
+    fn wait_for_scan(&self, number: usize) {
         let (bytes, project) = (noise(number as u64, 900), format!("MARK{number}"));
         self.server
             .drop_firmware(&format!("{project}/1.0.1/update.bin"), &bytes);
@@ -103,7 +103,7 @@ impl Mirror {
         std::fs::remove_dir_all(self.folder().join(project)).unwrap();
     }
 
-    fn still_offers(&self, version: usize) {
+    fn must_offer(&self, version: usize) {
         let reply = self.server.get(&luat("P", IMEI, "1.0.0"));
         let is_it = reply.status == 200 && reply.body == self.files[version - 1];
         assert!(is_it, "not 1.0.{version}: {}", reply.show());
@@ -111,13 +111,16 @@ impl Mirror {
 
     /// Checks that the folder is equal to the origin, and that the chosen device gets the third release and every other
     /// the second.
-    fn is_equal(&self) {
+    fn must_be_equal(&self) {
         let [_, second, third] = &self.files;
         self.server
             .wait_until_offered(&luat("P", CHOSEN, "1.0.0"), third);
         self.server
             .wait_until_offered(&luat("P", IMEI, "1.0.0"), second);
-        let (ours, theirs) = (contents(&self.folder()), contents(&self.origin.firmware()));
+        let (ours, theirs) = (
+            visible_files(&self.folder()),
+            visible_files(&self.origin.firmware()),
+        );
         assert!(
             ours == theirs,
             "{:?} and {:?}",
@@ -128,13 +131,13 @@ impl Mirror {
         assert!(checked.status.success(), "{}", both(&checked));
     }
 
-    /// Sends checks repeatedly while `happen` runs. Every offer must be a whole file that the device may have.
-    fn watch(&self, happen: impl FnOnce()) {
-        let over = AtomicBool::new(false);
+    /// Sends checks repeatedly while `action` runs. Every offer must be a whole file that the device may have.
+    fn check_offers_during(&self, action: impl FnOnce()) {
+        let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let watching = scope.spawn(|| {
                 let mut asked = 0;
-                while !over.load(Ordering::Relaxed) {
+                while !stop.load(Ordering::Relaxed) {
                     let Ok(reply) = self.server.try_http(&get(&luat("P", IMEI, "1.0.0"))) else {
                         panic!("the server does not answer");
                     };
@@ -150,9 +153,9 @@ impl Mirror {
                 }
                 asked
             });
-            let is_over = Over(&over);
-            happen();
-            drop(is_over);
+            let stopper = StopOnDrop(&stop);
+            action();
+            drop(stopper);
             println!("asked {} times meanwhile", watching.join().unwrap());
         });
         let lines = self.server.log.all();
@@ -186,30 +189,31 @@ fn while_rsync_copies_and_is_killed_only_whole_files_are_offered() {
     if !can_run(&["rsync"]) {
         return;
     }
-    let here = |from: &Path, to: &Path, flags: &str| {
+    let recipe_for = |from: &Path, to: &Path, flags: &str| {
         recipe(0)
             .replace("origin:/srv/luat-ota/", &format!("{}/", from.display()))
             .replace(" /srv/luat-ota/", &format!(" {}/", to.display()))
             .replace("rsync -a", &format!("rsync -a {flags}"))
     };
-    let mirror = Mirror::new(|from, to| assert!(Script::run(&here(from, to, ""), &[]).success()));
+    let mirror =
+        Mirror::new(|from, to| assert!(Script::run(&recipe_for(from, to, ""), &[]).success()));
     let (from, to) = (mirror.origin.firmware(), mirror.folder());
-    mirror.watch(|| {
-        mirror.second();
+    mirror.check_offers_during(|| {
+        mirror.add_second();
         for (number, signal) in [Signal::KILL, Signal::TERM].into_iter().enumerate() {
-            let script = start_writing(&to, &here(&from, &to, "--bwlimit=60"), &[]);
+            let script = start_writing(&to, &recipe_for(&from, &to, "--bwlimit=60"), &[]);
             script.signal(signal);
             assert!(!script.finish().success());
-            mirror.has_looked(number);
-            mirror.still_offers(1);
+            mirror.wait_for_scan(number);
+            mirror.must_offer(1);
         }
-        assert!(Script::run(&here(&from, &to, ""), &[]).success());
+        assert!(Script::run(&recipe_for(&from, &to, ""), &[]).success());
         mirror
             .server
             .wait_until_offered(&luat("P", IMEI, "1.0.0"), &mirror.files[1]);
-        mirror.third();
-        assert!(Script::run(&here(&from, &to, ""), &[]).success());
-        mirror.is_equal();
+        mirror.add_third();
+        assert!(Script::run(&recipe_for(&from, &to, ""), &[]).success());
+        mirror.must_be_equal();
     });
 }
 
@@ -281,51 +285,51 @@ fn while_rclone_copies_from_an_s3_store_and_either_is_killed_only_whole_files_ar
         );
         assert!(Script::run(&script, &store.variables()).success());
     };
-    let here = |to: &Path| recipe(1).replace("/srv/luat-ota", &to.display().to_string());
+    let recipe_for = |to: &Path| recipe(1).replace("/srv/luat-ota", &to.display().to_string());
     let mirror = Mirror::new(|from, to| {
         upload(&store, from);
-        assert!(Script::run(&here(to), &store.variables()).success());
+        assert!(Script::run(&recipe_for(to), &store.variables()).success());
     });
     let (from, to) = (mirror.origin.firmware(), mirror.folder());
     let slowly = |store: &Store| {
         let mut variables = store.variables();
         // One file at a time: bytes of the first file that the store has sent may arrive after the store is killed.
         variables.extend([("RCLONE_BWLIMIT", "100k"), ("RCLONE_TRANSFERS", "1")]);
-        start_writing(&to, &here(&to), &variables)
+        start_writing(&to, &recipe_for(&to), &variables)
     };
-    mirror.watch(|| {
-        mirror.second();
+    mirror.check_offers_during(|| {
+        mirror.add_second();
         upload(&store, &from);
         // Kill rclone and the shell.
         let script = slowly(&store);
         script.signal(Signal::KILL);
         assert!(!script.finish().success());
-        mirror.has_looked(0);
-        mirror.still_offers(1);
+        mirror.wait_for_scan(0);
+        mirror.must_offer(1);
         // Kill the store.
         let script = slowly(&store);
         store.kill();
         assert!(!script.finish().success());
-        mirror.has_looked(1);
-        mirror.still_offers(1);
+        mirror.wait_for_scan(1);
+        mirror.must_offer(1);
         // The store returns, and all files are copied.
         store = Store::start(&disk.root);
-        assert!(Script::run(&here(&to), &store.variables()).success());
+        assert!(Script::run(&recipe_for(&to), &store.variables()).success());
         mirror
             .server
             .wait_until_offered(&luat("P", IMEI, "1.0.0"), &mirror.files[1]);
-        mirror.third();
+        mirror.add_third();
         upload(&store, &from);
-        assert!(Script::run(&here(&to), &store.variables()).success());
-        mirror.is_equal();
+        assert!(Script::run(&recipe_for(&to), &store.variables()).success());
+        mirror.must_be_equal();
     });
 }
 
 // Syncthing 1.19: lib/fs/tempname.go, lib/model/folder_sendrecv.go.
 #[test]
-fn what_syncthing_does_to_a_folder_offers_only_whole_files() {
+fn only_whole_files_are_offered_while_syncthing_changes_the_folder() {
     let copy = |from: &Path, to: &Path| {
-        for (name, bytes) in contents(from) {
+        for (name, bytes) in visible_files(from) {
             write(to, &name, &bytes);
         }
     };
@@ -356,7 +360,7 @@ fn what_syncthing_does_to_a_folder_offers_only_whole_files() {
     };
     write(&folder, ".stfolder/syncthing-folder.txt", b"");
     write(&folder, ".stversions/P/1.0.1/UPDATE.bin", &mirror.files[2]);
-    mirror.watch(|| {
+    mirror.check_offers_during(|| {
         // A conflict: the existing file is the older one.
         pull("P/1.0.2/UPDATE.bin", &mirror.files[0]);
         mirror
@@ -369,8 +373,8 @@ fn what_syncthing_does_to_a_folder_offers_only_whole_files() {
         mirror
             .server
             .wait_until_offered(&luat("P", IMEI, "1.0.0"), &mirror.files[1]);
-        mirror.has_looked(0);
-        mirror.still_offers(2);
+        mirror.wait_for_scan(0);
+        mirror.must_offer(2);
         let checked = run(&["check", folder.to_str().unwrap()]);
         assert!(checked.status.success(), "{}", both(&checked));
         let said = both(&checked);
@@ -381,7 +385,7 @@ fn what_syncthing_does_to_a_folder_offers_only_whole_files() {
 }
 
 #[test]
-fn what_another_machine_does_over_nfs_is_found_without_events() {
+fn changes_by_another_machine_over_nfs_are_found_without_events() {
     let flags = [
         "--without",
         "inotify",

@@ -152,16 +152,16 @@ fn three_reverts_pause_a_release_in_its_own_release_json_and_an_edit_resumes_it(
             )
     });
     server.wait_until_refused(&new, 404, 27);
-    let mut told = rules(&path);
+    let mut paused = rules(&path);
     assert_eq!(
-        (&told["percent"], &told["fuse"]),
+        (&paused["percent"], &paused["fuse"]),
         (&own["percent"], &own["fuse"])
     );
     // SIGKILL changes nothing, because the pause is in the folder.
     let server = Server::start_in(server.kill(), &[]);
     server.wait_until_refused(&new, 404, 27);
-    told["paused"] = json!(false);
-    server.rules("P/2.0.0/release.json", told.clone());
+    paused["paused"] = json!(false);
+    server.rules("P/2.0.0/release.json", paused.clone());
     server.wait_until_offered(&new, &bytes);
     server.wait_for_log("is the event", |line| {
         is_event(line, "resumed") && is_event(line, "2.0.0")
@@ -169,7 +169,7 @@ fn three_reverts_pause_a_release_in_its_own_release_json_and_an_edit_resumes_it(
     // Earlier results of devices are no longer counted.
     ask(&server, 3, "1.0.0").must_be_file(&bytes).unwrap();
     server.wait_until_offered(&new, &bytes);
-    assert_eq!(rules(&path), told);
+    assert_eq!(rules(&path), paused);
 }
 
 // Case 59.
@@ -234,9 +234,9 @@ fn pause_on_a_read_only_folder(by_page: bool) {
         #[cfg(feature = "operator")]
         {
             let operator = common::operator::Operator::of(&server);
-            let told = operator.post("/api/v1/releases/P/2.0.0/resume", &json!({}));
-            let state = told.json()["state"].clone();
-            assert_eq!((told.status, state), (200, json!("live")));
+            let reply = operator.post("/api/v1/releases/P/2.0.0/resume", &json!({}));
+            let state = reply.json()["state"].clone();
+            assert_eq!((reply.status, state), (200, json!("live")));
         }
         #[cfg(not(feature = "operator"))]
         assert!(
@@ -271,8 +271,8 @@ fn pause_on_a_read_only_folder(by_page: bool) {
     #[cfg(feature = "operator")]
     {
         let operator = common::operator::Operator::of(&server);
-        let told = operator.post("/api/v1/releases/P/2.0.0/resume", &json!({}));
-        assert_eq!(told.status, 500, "{}", told.text());
+        let reply = operator.post("/api/v1/releases/P/2.0.0/resume", &json!({}));
+        assert_eq!(reply.status, 500, "{}", reply.text());
     }
     mount.run("mount", &["-o", "remount,rw"]);
     let output = run(&["resume", "P/2.0.0", "--state", &state]);
@@ -395,8 +395,8 @@ fn a_mirror_cannot_undo_a_pause_and_resume_ends_it() {
     });
     for _ in 0..2 {
         wait_until("the pause is in release.json or kept", PATIENCE, || {
-            let told = rules(&path)["paused"].clone();
-            server.get(&new).status == 404 && told.is_string()
+            let paused = rules(&path)["paused"].clone();
+            server.get(&new).status == 404 && paused.is_string()
         });
         server.rules("P/2.0.0/release.json", own.clone());
         // With the old file, and after a restart.
@@ -410,8 +410,8 @@ fn a_mirror_cannot_undo_a_pause_and_resume_ends_it() {
         );
         server = Server::start_in(server.kill(), &[]);
         server.wait_until_refused(&new, 404, 27);
-        let told = json!({"paused": "fuse: of the test"});
-        server.rules("P/2.0.0/release.json", told);
+        let rules = json!({"paused": "fuse: of the test"});
+        server.rules("P/2.0.0/release.json", rules);
         server.wait_until_refused(&new, 404, 27);
     }
     let state = server.place().state().display().to_string();

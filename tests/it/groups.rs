@@ -67,10 +67,10 @@ fn a_group_decides_who_gets_a_release_and_its_edit_needs_no_restart() {
     server.rules("P/2.0.2/release.json", json!({"deny": ["@field-7"]}));
     server.wait_until_offered(&luat("P", IMEI, "2.0.0"), &old);
     let operator = Operator::of(&server);
-    let told = operator.wait_for("/api/v1/releases?project=P", "it is held back", |told| {
-        told["releases"][0]["state"] == "held_back"
+    let reply = operator.wait_for("/api/v1/releases?project=P", "it is held back", |reply| {
+        reply["releases"][0]["state"] == "held_back"
     });
-    let reason = told["releases"][0]["reason"].as_str().unwrap().to_owned();
+    let reason = reply["releases"][0]["reason"].as_str().unwrap().to_owned();
     assert!(reason.contains("there is no file @field-7.txt"), "{reason}");
     let output = run(&["check", &folder]);
     assert!(!output.status.success(), "{}", both(&output));

@@ -7,8 +7,8 @@ use crate::common;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use common::browser_session::{BrowserSession, card};
 use common::csv::rows;
-use common::desk::{Desk, card};
 use common::operator::Operator;
 use common::packages::noise;
 use common::{IMEI, Place, Rows, Server, luat, schema};
@@ -34,7 +34,7 @@ fn hours(history: &Value) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn what_was_counted_is_there_after_a_restart_and_after_a_kill() {
+fn counts_survive_a_restart_and_a_kill() {
     let bytes = noise(90, 5000);
     let server = Server::start(&[]);
     server.drop_firmware("P/2.0.0/u.bin", &bytes);
@@ -94,7 +94,7 @@ fn what_was_counted_is_there_after_a_restart_and_after_a_kill() {
 }
 
 #[test]
-fn a_release_that_was_never_there_has_no_history_and_one_without_devices_an_empty_one() {
+fn an_unknown_release_has_no_history_and_one_without_devices_an_empty_one() {
     let (server, operator) = Operator::with_releases();
     let empty = operator.get("/api/v1/releases/P/1.5.0/history").json();
     assert_eq!((&empty["hours"], &empty["days"]), (&json!([]), &json!([])));
@@ -218,12 +218,12 @@ fn csv_and_json(operator: &Operator, target: &str) -> (Vec<BTreeMap<String, Stri
     };
     let mut before = json();
     for _ in 0..5 {
-        let told = operator.send("GET", target, "Accept: text/csv\r\n", b"");
-        let kind = told.header("content-type").unwrap_or_default();
-        assert!(kind.starts_with("text/csv"), "{kind}: {}", told.text());
+        let reply = operator.send("GET", target, "Accept: text/csv\r\n", b"");
+        let kind = reply.header("content-type").unwrap_or_default();
+        assert!(kind.starts_with("text/csv"), "{kind}: {}", reply.text());
         let after = json();
         if before == after {
-            return (rows(&told.text()), after);
+            return (rows(&reply.text()), after);
         }
         before = after;
     }
@@ -268,8 +268,11 @@ fn counts_over_time_are_exported_as_csv_with_a_line_for_each() {
         });
         let is_named =
             (&*line["project"], &*line["version"], &*line["span"]) == ("ALIYUN", "2.0.1", span);
-        let told = (is_right && is_named).then_some(());
-        compared.row(&line["time"], told.ok_or(format!("{line:?} is not {row}")));
+        let result = (is_right && is_named).then_some(());
+        compared.row(
+            &line["time"],
+            result.ok_or(format!("{line:?} is not {row}")),
+        );
     }
     compared.finish();
 
@@ -288,7 +291,7 @@ fn counts_over_time_are_exported_as_csv_with_a_line_for_each() {
         }
         expected.push((name, "now", "", version["devices"].as_u64().unwrap()));
     }
-    let told = csv.iter().map(|line| {
+    let found = csv.iter().map(|line| {
         let time = if line["span"] == "now" {
             ""
         } else {
@@ -301,9 +304,9 @@ fn counts_over_time_are_exported_as_csv_with_a_line_for_each() {
             line["devices"].parse().unwrap(),
         )
     });
-    let told: Vec<(&str, &str, &str, u64)> = told.collect();
-    assert!(told.len() > 600, "{}", told.len());
-    assert_eq!(told, expected);
+    let found: Vec<(&str, &str, &str, u64)> = found.collect();
+    assert!(found.len() > 600, "{}", found.len());
+    assert_eq!(found, expected);
     assert!(csv.iter().all(|line| line["project"] == "ALIYUN"));
     // The JSON export is the list of the API.
     let whole = operator
@@ -317,8 +320,8 @@ fn counts_over_time_are_exported_as_csv_with_a_line_for_each() {
         operator.get("/api/v1/versions?format=csv&limit=5").status,
         400
     );
-    let told = operator.get("/api/v1/releases/ALIYUN/9.9.9/history?format=csv");
-    assert_eq!(told.status, 404);
+    let reply = operator.get("/api/v1/releases/ALIYUN/9.9.9/history?format=csv");
+    assert_eq!(reply.status, 404);
 }
 
 /// Takes the pictures of docs/operator.md, too, into the folder LUAT_OTA_PICTURES if this variable is set.
@@ -336,11 +339,11 @@ fn the_page_draws_the_history_of_a_release_and_of_the_versions_with_a_table_of_t
         std::fs::write(place.path("@pilot.txt"), names.collect::<String>()).unwrap();
         remember(&place.state());
     };
-    let Some(desk) = Desk::open("history", prepare) else {
+    let Some(session) = BrowserSession::open("history", prepare) else {
         return;
     };
-    let browser = &desk.browser;
-    let operator = Operator::of(&desk.server);
+    let browser = &session.browser;
+    let operator = Operator::of(&session.server);
     let history = operator.get("/api/v1/releases/ALIYUN/2.0.1/history").json();
     let rows = history["hours"].as_array().unwrap();
     let card = card("ALIYUN", "2.0.1");
@@ -408,11 +411,11 @@ fn the_page_draws_the_history_of_a_release_and_of_the_versions_with_a_table_of_t
         "return document.querySelector(arguments[0] + ' [data-key=days]').getAttribute('aria-pressed') === 'true'",
         json!([of_release]),
     );
-    desk.quiet_console();
+    session.assert_console_empty();
     for (width, language) in [(1440, "en-GB,en"), (390, "zh-CN,zh")] {
         browser.size(width, 1000);
         browser.language(language);
-        browser.open(&desk.url(""));
+        browser.open(&session.url(""));
         let wide = "
             const root = document.documentElement;
             document.querySelectorAll('[data-key=table]').forEach((e) => { e.open = true; });
@@ -421,7 +424,7 @@ fn the_page_draws_the_history_of_a_release_and_of_the_versions_with_a_table_of_t
         browser.wait("a chart", shown, json!(["[data-key=versions]"]));
         assert_eq!(browser.js(wide, json!([])), 0, "{width}");
         // On a wide screen, only the page of a release shows its chart.
-        desk.go("#/releases/ALIYUN%2F2.0.1");
+        session.go("#/releases/ALIYUN%2F2.0.1");
         browser.wait_text(&card, "260");
         browser.click(&format!("{of_release} > summary"));
         browser.wait("a chart", shown, json!([of_release]));
@@ -436,8 +439,8 @@ fn the_page_draws_the_history_of_a_release_and_of_the_versions_with_a_table_of_t
         browser.scheme("light");
         for (language, tag) in [("en-GB,en", "en"), ("zh-CN,zh", "zh")] {
             browser.language(language);
-            browser.open(&desk.url(""));
-            desk.go("#/releases/ALIYUN%2F2.0.1");
+            browser.open(&session.url(""));
+            session.go("#/releases/ALIYUN%2F2.0.1");
             browser.wait_text(&card, "260");
             browser.click(&format!("{of_release} > summary"));
             browser.wait("a chart", shown, json!([of_release]));
@@ -448,11 +451,11 @@ fn the_page_draws_the_history_of_a_release_and_of_the_versions_with_a_table_of_t
                 json!([]),
             );
             picture(&format!("rules-{tag}.png"));
-            desk.go("#/devices?project=ALIYUN&sort=id");
+            session.go("#/devices?project=ALIYUN&sort=id");
             browser.wait_text("main > [role=status]", "300");
             browser.wait_text("main", "pump 0");
             picture(&format!("devices-{tag}.png"));
         }
     }
-    desk.quiet_console();
+    session.assert_console_empty();
 }

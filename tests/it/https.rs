@@ -19,9 +19,9 @@ use common::{IMEI, PATIENCE, Place, Server, both, luat, run, run_command, wait_u
 const GUIDE: &str = "docs/guide-https.md";
 
 /// A program that listens; stopped when this value is dropped.
-struct Listens(Child);
+struct ListeningProgram(Child);
 
-impl Drop for Listens {
+impl Drop for ListeningProgram {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -29,21 +29,21 @@ impl Drop for Listens {
 }
 
 /// Starts a program and waits until it listens on this address. Its output goes to a file of this name.
-fn listens(command: &mut Command, log: &Path, address: SocketAddr) -> Listens {
+fn start(command: &mut Command, log: &Path, address: SocketAddr) -> ListeningProgram {
     let output = std::fs::File::create(log).unwrap();
     let child = command
         .stdout(Stdio::null())
         .stderr(Stdio::from(output))
         .spawn()
         .unwrap();
-    let listens = Listens(child);
+    let program = ListeningProgram(child);
     wait_until("it listens", PATIENCE, || {
         let log = std::fs::read_to_string(log).unwrap_or_default();
         let failed = ["[emerg]", "[ALERT]"];
         assert!(!failed.iter().any(|word| log.contains(word)), "{log}");
         TcpStream::connect(address).is_ok()
     });
-    listens
+    program
 }
 
 /// A free address.
@@ -52,7 +52,7 @@ fn free() -> SocketAddr {
     held.local_addr().unwrap()
 }
 
-fn installed() -> bool {
+fn has_programs() -> bool {
     let missing: Vec<&str> = [("openssl", "version"), ("nginx", "-v"), ("haproxy", "-v")]
         .into_iter()
         .filter(|(program, flag)| {
@@ -88,7 +88,7 @@ fn shell(folder: &Path, block: &str) -> Result<String, String> {
 }
 
 /// Starts nginx with the guide's server block, in front of this server.
-fn nginx(server: &Server, place: &Place) -> (Listens, SocketAddr) {
+fn nginx(server: &Server, place: &Place) -> (ListeningProgram, SocketAddr) {
     let blocks = documents::blocks(&documents::read(GUIDE), "nginx");
     let [block] = &blocks[..] else {
         panic!("{GUIDE} has {} blocks of nginx", blocks.len());
@@ -117,13 +117,13 @@ fn nginx(server: &Server, place: &Place) -> (Listens, SocketAddr) {
     std::fs::write(&file, text).unwrap();
     let mut command = Command::new("nginx");
     command.args(["-e", "stderr", "-c", file.to_str().unwrap()]);
-    let running = listens(&mut command, &place.root.join("nginx.log"), address);
+    let running = start(&mut command, &place.root.join("nginx.log"), address);
     (running, address)
 }
 
 /// Starts a TLS client for the plain connections of emulated modules. It verifies the certificate like a
 /// module with `server_cert`.
-fn tls_client(place: &Place, to: SocketAddr, limits: &str) -> (Listens, SocketAddr) {
+fn tls_client(place: &Place, to: SocketAddr, limits: &str) -> (ListeningProgram, SocketAddr) {
     let address = free();
     let text = format!(
         "defaults\n  mode tcp\n  timeout connect 10s\n  timeout client 60s\n  timeout server 60s\n\
@@ -135,13 +135,13 @@ fn tls_client(place: &Place, to: SocketAddr, limits: &str) -> (Listens, SocketAd
     let mut command = Command::new("haproxy");
     command.args(["-db", "-f", file.to_str().unwrap()]);
     command.current_dir(&place.root);
-    let running = listens(&mut command, &place.root.join("haproxy.log"), address);
+    let running = start(&mut command, &place.root.join("haproxy.log"), address);
     (running, address)
 }
 
 #[test]
 fn every_generation_is_updated_over_tls_as_the_guide_sets_it_up() {
-    if !installed() {
+    if !has_programs() {
         return;
     }
     let blocks = documents::blocks(&documents::read(GUIDE), "sh");

@@ -21,7 +21,7 @@ use luat_ota::fleet::progress::State;
 const NO_RESCAN: [&str; 2] = ["--rescan", "86400"];
 
 /// Longest time between one event and the next one that it causes (a batch of the journal, its fsync, saving hashes).
-const STILL: Duration = Duration::from_secs(7);
+const QUIET_TIME: Duration = Duration::from_secs(7);
 
 /// Number of times that each thread of the server has slept voluntarily so far: one for each wake-up.
 fn wake_ups(server: &Server) -> Vec<(String, u64)> {
@@ -45,10 +45,10 @@ fn wake_ups(server: &Server) -> Vec<(String, u64)> {
 }
 
 /// Waits until all consequences of earlier events are done.
-fn come_to_rest(server: &Server) {
+fn wait_until_idle(server: &Server) {
     let end = Instant::now() + Duration::from_secs(60);
     let (mut before, mut since) = (wake_ups(server), Instant::now());
-    while since.elapsed() < STILL {
+    while since.elapsed() < QUIET_TIME {
         assert!(Instant::now() < end, "it does not come to rest: {before:?}");
         std::thread::sleep(Duration::from_millis(250));
         let now = wake_ups(server);
@@ -59,7 +59,7 @@ fn come_to_rest(server: &Server) {
 }
 
 #[test]
-fn nothing_wakes_a_server_that_nobody_asks() {
+fn nothing_wakes_a_server_without_requests() {
     let bytes = noise(81, 5000);
     let server = Server::start(&NO_RESCAN);
     server.drop_firmware("P/2.0.0/update.bin", &bytes);
@@ -68,7 +68,7 @@ fn nothing_wakes_a_server_that_nobody_asks() {
     Device::new(server.udp).check(message).unwrap();
     server.get(&luat("P", IMEI, "3.0.0"));
     loop {
-        come_to_rest(&server);
+        wait_until_idle(&server);
         let (before, hour) = (wake_ups(&server), unix_now() / 3600);
         std::thread::sleep(Duration::from_secs(10));
         // The server counts devices at the beginning of an hour.
@@ -94,7 +94,7 @@ fn a_lift_reaches_an_idle_server_within_a_second_or_two() {
     )
     .unwrap();
     let server = Server::start_in(place, &NO_RESCAN);
-    come_to_rest(&server);
+    wait_until_idle(&server);
     for _ in 0..2 {
         let asked = Instant::now();
         let output = run(&[
@@ -117,10 +117,10 @@ fn a_lift_reaches_an_idle_server_within_a_second_or_two() {
 }
 
 #[test]
-fn where_there_are_no_events_a_lift_and_the_list_are_found_by_the_rescan_and_after_a_sighup() {
+fn without_events_a_lift_and_the_list_are_found_by_the_rescan_and_after_a_sighup() {
     let quick = Server::start(&["--without", "inotify", "--rescan", "1"]);
     let slow = Server::start(&["--without", "inotify", "--rescan", "86400"]);
-    come_to_rest(&slow);
+    wait_until_idle(&slow);
     for server in [&quick, &slow] {
         let state = server.place().state();
         std::fs::write(state.join("lift-sensor-7"), "").unwrap();
@@ -136,7 +136,7 @@ fn where_there_are_no_events_a_lift_and_the_list_are_found_by_the_rescan_and_aft
 }
 
 #[test]
-fn a_list_that_changes_reaches_an_idle_server_also_where_it_lies_elsewhere() {
+fn a_changed_list_reaches_an_idle_server_also_from_another_folder() {
     let place = Place::new();
     let path = place.root.join("ids");
     std::fs::write(&path, "").unwrap();
@@ -149,7 +149,7 @@ fn a_list_that_changes_reaches_an_idle_server_also_where_it_lies_elsewhere() {
         });
     };
     has(0);
-    come_to_rest(&server);
+    wait_until_idle(&server);
     std::fs::write(&path, "sensor-1\n").unwrap();
     has(1);
     // Editors replace the file in this way.
@@ -165,7 +165,7 @@ fn a_list_that_changes_reaches_an_idle_server_also_where_it_lies_elsewhere() {
 }
 
 #[test]
-fn a_journal_that_is_removed_is_written_anew_without_anybody_asking() {
+fn an_idle_server_rewrites_a_removed_journal() {
     let bytes = noise(82, 5000);
     let server = Server::start(&NO_RESCAN);
     server.drop_firmware("P/2.0.0/update.bin", &bytes);
@@ -178,7 +178,7 @@ fn a_journal_that_is_removed_is_written_anew_without_anybody_asking() {
     wait_until("it is there again", PATIENCE, || {
         std::fs::read_to_string(&path).is_ok_and(|text| text.contains("\"release\":\"2.0.0\""))
     });
-    come_to_rest(&server);
+    wait_until_idle(&server);
 }
 
 /// Writes a state folder in which a device with an interval of eight seconds was sent a file.
@@ -215,7 +215,7 @@ fn remember(state: &Path) {
 }
 
 #[test]
-fn a_device_that_does_not_come_back_is_silent_at_its_time() {
+fn a_device_without_checks_becomes_silent_on_time() {
     let place = Place::new();
     remember(&place.state());
     let journal = place.state().join("journal.jsonl");
@@ -225,12 +225,12 @@ fn a_device_that_does_not_come_back_is_silent_at_its_time() {
         let text = std::fs::read_to_string(&journal).unwrap();
         text.contains("\"state\":\"silent\"")
     };
-    come_to_rest(&server);
+    wait_until_idle(&server);
     assert!(!is_silent());
     wait_until("it is silent", Duration::from_secs(60), is_silent);
     let took = began.elapsed();
     // Three intervals of the device, and up to five seconds until the line is written.
     assert!(took >= Duration::from_secs(23), "{took:?}");
     assert!(took < Duration::from_secs(40), "{took:?}");
-    come_to_rest(&server);
+    wait_until_idle(&server);
 }

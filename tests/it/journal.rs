@@ -52,7 +52,7 @@ fn resume(from: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_module_goes_on_after_a_kill_in_the_file_that_it_began() {
+fn a_module_resumes_the_file_that_it_began_after_a_kill() {
     let bytes = noise(1, SIZE);
     let (place, from) = killed(&bytes);
     let server = Server::start_in(place, &[]);
@@ -124,14 +124,14 @@ fn pins(state: &Path) -> usize {
     who.len()
 }
 
-fn troubles(server: &Server) -> usize {
+fn count_write_errors(server: &Server) -> usize {
     let lines = server.log.all();
     let is_trouble = |line: &&String| line.contains("journal.jsonl cannot be written");
     lines.iter().filter(is_trouble).count()
 }
 
 #[test]
-fn a_full_disk_costs_no_download_and_what_was_lost_is_written_when_there_is_room() {
+fn a_full_disk_costs_no_download_and_lost_lines_are_written_when_there_is_room() {
     let (server, bytes) = server();
     let state = server.place().state();
     wait_until("the first pin is written", PATIENCE, || pins(&state) == 1);
@@ -154,7 +154,7 @@ fn a_full_disk_costs_no_download_and_what_was_lost_is_written_when_there_is_room
     for number in 20..40 {
         download(&server, number, &bytes);
     }
-    assert_eq!(troubles(&server), 1);
+    assert_eq!(count_write_errors(&server), 1);
     assert_eq!(pins(&state), 1);
     prlimit(pid, Resource::Fsize, limit(None)).unwrap();
     download(&server, 40, &bytes);
@@ -166,7 +166,7 @@ fn a_full_disk_costs_no_download_and_what_was_lost_is_written_when_there_is_room
 }
 
 #[test]
-fn a_journal_that_somebody_removes_is_written_anew() {
+fn a_removed_journal_is_rewritten() {
     let (server, bytes) = server();
     let state = server.place().state();
     wait_until("the first pin is written", PATIENCE, || pins(&state) == 1);
@@ -177,7 +177,7 @@ fn a_journal_that_somebody_removes_is_written_anew() {
 }
 
 #[test]
-fn a_journal_that_cannot_be_read_costs_history_alone() {
+fn a_journal_that_cannot_be_read_costs_only_history() {
     let place = Place::new();
     std::fs::create_dir(place.state().join("journal.jsonl")).unwrap();
     let bytes = noise(6, 5000);
@@ -213,7 +213,7 @@ fn fill(folder: &Path) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_disk_that_is_really_full_tears_one_line_at_most_and_the_next_ones_are_whole() {
+fn a_full_disk_tears_at_most_one_line_and_later_lines_are_whole() {
     let Some(mount) = Mount::new("tmpfs", &["-t", "tmpfs", "-o", "size=256k", "tmpfs"]) else {
         return;
     };
@@ -295,12 +295,12 @@ fn a_folder_that_has_become_read_only_costs_no_download() {
     mode(0o500);
     wait_until("it finds that out", PATIENCE, || {
         download(&server, 1, &bytes);
-        troubles(&server) == 1
+        count_write_errors(&server) == 1
     });
     for number in 2..20 {
         download(&server, number, &bytes);
     }
-    assert_eq!(troubles(&server), 1);
+    assert_eq!(count_write_errors(&server), 1);
     mode(0o700);
     wait_until("all of them are written", PATIENCE, || {
         download(&server, 20, &bytes);
@@ -310,7 +310,7 @@ fn a_folder_that_has_become_read_only_costs_no_download() {
 }
 
 #[test]
-fn what_waits_is_written_when_the_server_stops() {
+fn pending_lines_are_written_when_the_server_stops() {
     let (server, _) = server();
     let place = server.terminate();
     let text = std::fs::read_to_string(place.state().join("journal.jsonl")).unwrap();
@@ -319,7 +319,7 @@ fn what_waits_is_written_when_the_server_stops() {
 }
 
 #[test]
-fn devices_shows_what_the_journal_knows_and_none_is_no_trouble() {
+fn devices_shows_the_journal_and_accepts_a_missing_one() {
     let place = Place::new();
     let state = place.state().display().to_string();
     let output = run(&["devices", "--state", &state]);
@@ -362,7 +362,7 @@ fn devices_shows_what_the_journal_knows_and_none_is_no_trouble() {
 }
 
 #[test]
-fn lift_reaches_the_running_server_and_else_the_next_one() {
+fn lift_reaches_the_running_server_or_the_next_one() {
     // A device on probation is accepted as well, because it may be held.
     let (server, bytes) = server();
     let state = server.place().state().display().to_string();
@@ -388,7 +388,7 @@ fn lift_reaches_the_running_server_and_else_the_next_one() {
 
 // Case 47.
 #[test]
-fn lift_of_a_device_that_nobody_knows_fails_whether_a_server_runs_or_not() {
+fn lift_of_an_unknown_device_fails_with_and_without_a_server() {
     let (server, bytes) = server();
     let place = server.terminate();
     let state = place.state();

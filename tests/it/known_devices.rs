@@ -8,7 +8,7 @@ use common::packages::noise;
 use common::{IMEI, PATIENCE, Place, Server, luat, wait_until};
 
 const OTHER: &str = "862991443753387";
-const MET: &str = "862991443753388";
+const SEEN: &str = "862991443753388";
 
 fn check(imei: &str) -> String {
     luat("P", imei, "1.0.0")
@@ -25,24 +25,24 @@ fn only_known_devices_are_served_and_the_list_may_grow_meanwhile() {
     place.drop_firmware("P/2.0.0/update.bin", &bytes);
     // A device that was seen before: it was updated while every device was served.
     let server = Server::start_in(place, &[]);
-    server.wait_until_offered(&check(MET), &bytes);
+    server.wait_until_offered(&check(SEEN), &bytes);
     let journal = server.place().state().join("journal.jsonl");
     wait_until("it is remembered", PATIENCE, || {
         let text = std::fs::read_to_string(&journal).unwrap();
-        text.contains(&format!("{{\"device\":\"imei:{MET}\""))
+        text.contains(&format!("{{\"device\":\"imei:{SEEN}\""))
     });
     let place = server.kill();
     let list = place.state().join("known-devices.txt");
     std::fs::write(&list, format!("# ours\n{IMEI}\n")).unwrap();
     let server = Server::start_in(place, &["--known-devices-only"]);
     server.wait_until_offered(&check(IMEI), &bytes);
-    server.get(&check(MET)).must_be_file(&bytes).unwrap();
+    server.get(&check(SEEN)).must_be_file(&bytes).unwrap();
     let device = Device::new(server.udp);
     for _ in 0..3 {
         server.get(&check(OTHER)).must_refuse(403, 3).unwrap();
-        device.must_say(message(OTHER), "no upgrade").unwrap();
-        let told = Stream::connect(server.tcp).ask(message(OTHER)).unwrap();
-        assert_eq!(told, b"no upgrade");
+        device.must_reply(message(OTHER), "no upgrade").unwrap();
+        let reply = Stream::connect(server.tcp).ask(message(OTHER)).unwrap();
+        assert_eq!(reply, b"no upgrade");
     }
     // A check without an id is refused, too, because the device cannot be known.
     let nobody = check(OTHER).replace("imei=", "x=");

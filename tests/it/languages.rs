@@ -190,7 +190,7 @@ fn amounts(text: &str) -> Vec<String> {
 }
 
 /// The entries that are in one list only. A Chinese entry may have Chinese words instead of a part of the English one.
-fn apart(english: &[String], chinese: &[String]) -> Option<String> {
+fn unmatched(english: &[String], chinese: &[String]) -> Option<String> {
     let mut more = chinese.to_vec();
     let mut fewer = Vec::new();
     for ours in english {
@@ -261,7 +261,7 @@ fn differences(pages: &Pages, names: (&str, &str), ours: &Part, theirs: &Part) -
                 }
                 let (ours, theirs) = (facts(pages, names.0, ours), facts(pages, names.1, theirs));
                 for ((what, ours), (_, theirs)) in ours.iter().zip(&theirs) {
-                    found.extend(apart(ours, theirs).map(|text| format!("{what}: {text}")));
+                    found.extend(unmatched(ours, theirs).map(|text| format!("{what}: {text}")));
                 }
             }
         }
@@ -306,7 +306,7 @@ fn side_by_side(ours: &str, theirs: &str) -> (Vec<(Part, Part)>, Result<(), Stri
 }
 
 #[test]
-fn both_languages_have_the_same_parts_that_say_the_same() {
+fn both_languages_have_the_same_parts_with_the_same_facts() {
     let pages = pages();
     let pairs = pairs(&pages);
     assert!(pairs.len() >= 25, "{pairs:?}");
@@ -325,7 +325,7 @@ fn both_languages_have_the_same_parts_that_say_the_same() {
 }
 
 #[test]
-fn the_comparison_finds_what_differs() {
+fn the_comparison_finds_differences() {
     let pages = pages();
     let names = ("docs/rules.md", "docs/zh-CN/rules.md");
     let differ = |ours: &str, theirs: &str| {

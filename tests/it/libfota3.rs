@@ -64,7 +64,7 @@ fn check(version: &str) -> String {
     )
 }
 
-fn asked(server: &Server, version: &str, headers: &str) -> Value {
+fn ask(server: &Server, version: &str, headers: &str) -> Value {
     let request = format!(
         "GET {} HTTP/1.1\r\nConnection: Close\r\n{headers}\r\n",
         check(version)
@@ -109,7 +109,7 @@ fn both_editions_update_and_report() {
 }
 
 #[test]
-fn no_update_is_said_in_json_with_200() {
+fn the_reply_without_an_update_is_json_with_status_200() {
     let bytes = noise(3, 3000);
     let server = server(&bytes, &[]);
     for version in ["001.000.003", "001.000.004", "beta"] {
@@ -146,7 +146,7 @@ fn a_download_that_was_cut_begins_again_and_is_the_same_file() {
         assert_eq!(played.outcome, Outcome::Updated(bytes.clone()));
     }
     // The server sends a part only to a client that requests one, and only of the same content.
-    let offer = asked(&server, "001.000.000", "Host: x\r\n");
+    let offer = ask(&server, "001.000.000", "Host: x\r\n");
     let path = path_of(offer["url"].as_str().unwrap()).to_owned();
     let whole = server.get(&path);
     assert_eq!((whole.status, &whole.body), (200, &bytes));
@@ -159,11 +159,11 @@ fn a_download_that_was_cut_begins_again_and_is_the_same_file() {
 }
 
 #[test]
-fn the_url_is_where_the_module_asked_and_cannot_be_made_up() {
+fn the_url_has_the_address_that_the_module_used_and_cannot_be_forged() {
     let bytes = noise(3, 3000);
     let server = server(&bytes, &["--trusted-proxy", "10.0.0.0/8"]);
     let at = |headers: &str| {
-        let offer = asked(&server, "001.000.000", headers);
+        let offer = ask(&server, "001.000.000", headers);
         let url = offer["url"].as_str().map(str::to_owned);
         url.ok_or(offer["code"].as_i64().unwrap())
     };
@@ -196,10 +196,10 @@ fn the_url_is_where_the_module_asked_and_cannot_be_made_up() {
 }
 
 #[test]
-fn it_works_behind_a_proxy_that_is_trusted() {
+fn libfota3_updates_behind_a_trusted_proxy() {
     let bytes = noise(3, 3000);
     let server = server(&bytes, &["--trusted-proxy", "127.0.0.0/8"]);
-    let offer = asked(
+    let offer = ask(
         &server,
         "001.000.000",
         "Host: inner\r\nX-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Host: ota.example.com\r\n\
@@ -216,7 +216,7 @@ fn it_works_behind_a_proxy_that_is_trusted() {
 fn any_report_gets_the_same_answer_and_only_a_good_one_counts() {
     let bytes = noise(3, 3000);
     let server = server(&bytes, &[]);
-    let offer = asked(&server, "001.000.000", "Host: x\r\n");
+    let offer = ask(&server, "001.000.000", "Host: x\r\n");
     let serial = offer["fota_sn"].as_str().unwrap().to_owned();
     let wrong = format!(
         "{}{}",
@@ -285,7 +285,7 @@ fn libfota3(server: &Server, edition: Libfota3, version: &str, becomes: &str) ->
 
 // Cases 20 and 21.
 #[test]
-fn a_module_that_runs_the_new_version_judges_the_answer_to_be_right() {
+fn a_module_that_runs_the_new_version_accepts_the_reply() {
     for (path, version, becomes) in [
         (
             "TURNKEY_2046.001.001_LuatOS-SoC_Air780EPM.bin",
@@ -393,7 +393,7 @@ fn code(server: &Server, query: &str) -> Value {
 
 // Case 21.
 #[test]
-fn the_middle_number_of_the_script_counts_since_libfota3_says_it() {
+fn the_middle_number_of_the_script_counts_because_libfota3_sends_it() {
     let bytes = script_package(EC7XX, 21);
     let place = Place::new();
     for release in [

@@ -57,7 +57,7 @@ fn half_open_heads_at_the_cap_do_not_shut_out_an_honest_check() {
         }
     }
     drop(held);
-    assert!(server.lives());
+    assert!(server.is_running());
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_download_whose_reader_stopped_is_ended() {
 }
 
 #[test]
-fn a_slow_reader_that_goes_on_reading_lives() {
+fn a_slow_reader_that_continues_to_read_is_not_closed() {
     let (server, bytes) = server(4 << 20, &["--stall-timeout", "2", "--head-timeout", "2"]);
     let start = Instant::now();
     let mut download = SlowDownload::begin(server.http, &get(&target()), 1000);
@@ -226,7 +226,7 @@ fn a_server_without_descriptors_waits_instead_of_spinning() {
     let used = cpu(&server) - before;
     println!("{used} ticks of 200");
     assert!(used < 100, "{used} of 200 ticks: it spins");
-    assert!(server.lives());
+    assert!(server.is_running());
     drop(held);
     common::wait_until("it serves again", common::PATIENCE, || {
         check_from(&server, "127.0.0.1".parse().unwrap()).is_ok_and(|reply| reply.status == 200)
@@ -241,7 +241,7 @@ fn open_files(server: &Server) -> usize {
 }
 
 #[test]
-fn connections_that_were_closed_while_they_waited_for_their_turn_are_let_go() {
+fn connections_closed_by_clients_that_wait_for_a_reply_are_freed() {
     let (server, bytes) = server(1000, &["--max-connections", "100"]);
     let idle = open_files(&server);
     // The rate of replies to unknown texts is limited: most of these connections are closed while they
@@ -353,7 +353,7 @@ fn first_words(server: &Server, segments: &[&str]) -> String {
 
 // Case 60.
 #[test]
-fn a_client_that_waits_for_leave_to_send_its_body_hears_at_once() {
+fn a_client_that_waits_for_100_continue_gets_a_reply_at_once() {
     let (server, _) = server(100_000, &[]);
     let mut rows = common::Rows::default();
     let check = target();
@@ -395,7 +395,7 @@ fn a_client_that_waits_for_leave_to_send_its_body_hears_at_once() {
 
 // Case 62.
 #[test]
-fn a_slow_reader_with_a_small_buffer_is_not_given_up() {
+fn a_slow_reader_with_a_small_buffer_is_not_closed() {
     let (server, _) = server(4 << 20, &["--stall-timeout", "8"]);
     let said = |line: &str| line.contains("--stall-timeout 8 is below the default");
     assert!(server.log.wait(0, common::PATIENCE, said).is_some());

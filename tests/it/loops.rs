@@ -101,7 +101,7 @@ fn two_hundred_devices_that_crash_and_fall_back_cost_a_few_attempts_each() {
 }
 
 #[test]
-fn a_module_that_fetches_the_same_again_and_again_hears_code_40() {
+fn a_module_that_fetches_the_same_file_repeatedly_gets_code_40() {
     let bytes = noise(7, 20_000);
     let place = Place::new();
     place.drop_firmware("P/2.0.0/update.bin", &bytes);
@@ -145,7 +145,7 @@ fn a_module_that_fetches_the_same_again_and_again_hears_code_40() {
 }
 
 #[test]
-fn what_a_trusted_proxy_took_is_sent_and_neither_complete_nor_held_against_the_module() {
+fn a_download_through_a_trusted_proxy_counts_as_sent_and_causes_no_hold() {
     let bytes = noise(8, 20_000);
     let place = Place::new();
     place.drop_firmware("P/2.0.0/update.bin", &bytes);
@@ -226,7 +226,7 @@ fn a_module_that_postpones_its_reboot_is_not_offered_the_release_again() {
 
 // Case 33.
 #[test]
-fn redirects_hold_nobody() {
+fn redirects_hold_no_device() {
     let place = Place::new();
     place.rules(
         "P/2.0.0/release.json",

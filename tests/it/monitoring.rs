@@ -40,7 +40,7 @@ fn queries() -> Vec<String> {
 }
 
 /// The metrics that a text names, each with the labels that it compares with a value.
-fn named(text: &str) -> Vec<(String, Vec<(String, String)>)> {
+fn named_metrics(text: &str) -> Vec<(String, Vec<(String, String)>)> {
     let is_word = |c: char| c.is_ascii_lowercase() || c == '_';
     let mut named = Vec::new();
     for prefix in ["luat_ota_", "process_"] {
@@ -74,7 +74,7 @@ fn metrics(text: &str) -> Metrics {
         .map(|line| (line.split(' ').next().unwrap().to_owned(), BTreeSet::new()))
         .collect();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
-        for (name, labels) in named(line) {
+        for (name, labels) in named_metrics(line) {
             metrics.get_mut(&name).unwrap().extend(labels);
         }
     }
@@ -95,7 +95,7 @@ fn every_metric_of_the_dashboard_the_rules_and_the_documents_exists() {
         ["alerts.yml", "alerts-test.yml"].map(|file| documents::read(&format!("{FOLDER}/{file}")));
     let pages = ["docs/monitoring.md", "docs/zh-CN/monitoring.md"].map(documents::read);
     for text in queries().iter().chain(&texts).chain(&pages) {
-        for (name, labels) in named(text) {
+        for (name, labels) in named_metrics(text) {
             let Some(known) = metrics.get(&name) else {
                 rows.row(&name, Err("there is no such metric".to_owned()));
                 continue;
@@ -113,7 +113,7 @@ fn every_metric_of_the_dashboard_the_rules_and_the_documents_exists() {
 }
 
 #[test]
-fn promtool_takes_the_rules_the_queries_and_the_configuration() {
+fn promtool_accepts_the_rules_the_queries_and_the_configuration() {
     if Command::new("promtool").arg("--version").output().is_err() {
         let missing = "promtool is not installed (apt-get install prometheus)";
         assert!(std::env::var("CI").as_deref() != Ok("true"), "{missing}");

@@ -18,9 +18,9 @@ fn request(number: usize) -> Vec<u8> {
     get(&luat("P", &format!("8629914437{number:05}"), "1.0.0"))
 }
 
-/// Starts a hundred downloads, calls `happen`, which changes the file, and starts others meanwhile. Each download that
+/// Starts a hundred downloads, calls `change`, which changes the file, and starts others meanwhile. Each download that
 /// completes must be one of `files`. The first hundred must all complete with the file that they began with.
-fn survive(files: &[&[u8]], flags: &[&str], happen: impl FnOnce(&Server) + Send) {
+fn check_downloads(files: &[&[u8]], flags: &[&str], change: impl FnOnce(&Server) + Send) {
     let place = Place::new();
     place.drop_firmware("P/1.0.1/update.bin", files[0]);
     let mut server = Server::start_in(place, flags);
@@ -29,13 +29,13 @@ fn survive(files: &[&[u8]], flags: &[&str], happen: impl FnOnce(&Server) + Send)
     let under_way: Vec<SlowDownload> = (0..MODULES)
         .map(|number| SlowDownload::begin(server.http, &request(number), 4096))
         .collect();
-    let over = AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     let (first, late) = std::thread::scope(|scope| {
         let late = scope.spawn(|| {
             // The downloads that begin meanwhile.
             let mut results = Vec::new();
             let mut number = 1000;
-            while !over.load(Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 number += 1;
                 let mut download = SlowDownload::begin(server.http, &request(number), 1000);
                 while download.received() < SIZE / 8
@@ -52,37 +52,38 @@ fn survive(files: &[&[u8]], flags: &[&str], happen: impl FnOnce(&Server) + Send)
             results
         });
         // Eight threads read for the hundred downloads, one piece of each in turn.
-        let mut hands: Vec<Vec<SlowDownload>> = (0..8).map(|_| Vec::new()).collect();
+        let mut batches: Vec<Vec<SlowDownload>> = (0..8).map(|_| Vec::new()).collect();
         for (number, download) in under_way.into_iter().enumerate() {
-            hands[number % 8].push(download);
+            batches[number % 8].push(download);
         }
-        let readers: Vec<_> = hands
+        let readers: Vec<_> = batches
             .into_iter()
-            .map(|mut hand| {
+            .map(|mut batch| {
                 scope.spawn(move || {
                     // Read slowly while the file changes.
                     for _ in 0..12 {
-                        for download in &mut hand {
+                        for download in &mut batch {
                             let _ = download.read(16 * 1024);
                         }
                         std::thread::sleep(Duration::from_millis(60));
                     }
                     // Then read to the end.
-                    hand.into_iter()
+                    batch
+                        .into_iter()
                         .map(SlowDownload::finish)
                         .collect::<Vec<_>>()
                 })
             })
             .collect();
-        happen(&server);
+        change(&server);
         let first: Vec<_> = readers
             .into_iter()
             .flat_map(|reader| reader.join().unwrap())
             .collect();
-        over.store(true, Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
         (first, late.join().unwrap())
     });
-    assert!(server.lives(), "the server died");
+    assert!(server.is_running(), "the server died");
     for (number, result) in first.iter().enumerate() {
         let reply = result
             .as_ref()
@@ -118,7 +119,7 @@ fn survive(files: &[&[u8]], flags: &[&str], happen: impl FnOnce(&Server) + Send)
 #[test]
 fn a_file_that_is_replaced_by_rename() {
     let (old, new) = (noise(70, SIZE), noise(71, SIZE));
-    survive(&[&old, &new], &[], |server| {
+    check_downloads(&[&old, &new], &[], |server| {
         server.drop_firmware("P/1.0.1/update.bin", &new);
         server.wait_until_offered(&luat("P", "862991443799999", "1.0.0"), &new);
     });
@@ -127,7 +128,7 @@ fn a_file_that_is_replaced_by_rename() {
 #[test]
 fn a_file_that_is_overwritten_in_place() {
     let (old, new) = (noise(72, SIZE), noise(73, SIZE));
-    survive(&[&old, &new], &[], |server| {
+    check_downloads(&[&old, &new], &[], |server| {
         let path = server.place().path("P/1.0.1/update.bin");
         let mut file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
         // A slow copy keeps the file open until it is complete.
@@ -143,7 +144,7 @@ fn a_file_that_is_overwritten_in_place() {
 #[test]
 fn a_file_that_is_overwritten_while_there_is_no_memory_for_a_snapshot() {
     let (old, new) = (noise(78, SIZE), noise(79, SIZE));
-    survive(&[&old, &new], &["--snapshot-memory", "0"], |server| {
+    check_downloads(&[&old, &new], &["--snapshot-memory", "0"], |server| {
         let path = server.place().path("P/1.0.1/update.bin");
         let mut file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
         for piece in new.chunks(SIZE / 10) {
@@ -159,7 +160,7 @@ fn a_file_that_is_overwritten_while_there_is_no_memory_for_a_snapshot() {
 fn a_file_that_is_truncated() {
     let old = noise(74, SIZE);
     let half = old[..SIZE / 2].to_vec();
-    survive(&[&old, &half], &[], |server| {
+    check_downloads(&[&old, &half], &[], |server| {
         let path = server.place().path("P/1.0.1/update.bin");
         let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
         std::thread::sleep(Duration::from_millis(100));
@@ -172,7 +173,7 @@ fn a_file_that_is_truncated() {
 #[test]
 fn a_file_that_is_deleted() {
     let old = noise(75, SIZE);
-    survive(&[&old], &[], |server| {
+    check_downloads(&[&old], &[], |server| {
         std::fs::remove_dir_all(server.place().firmware().join("P")).unwrap();
     });
 }
@@ -211,12 +212,12 @@ fn a_udp_download_never_mixes_two_files() {
     file.write_all(&new).unwrap();
     drop(file);
     server.wait_until_offered(&luat("P", "862991443799999", "1.0.0"), &new);
-    assert!(server.lives());
+    assert!(server.is_running());
 }
 
 /// Changes of the folder between two halves of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Happening {
+enum FolderChange {
     Nothing,
     Newer,
     Renamed,
@@ -226,13 +227,13 @@ enum Happening {
 }
 
 #[test]
-fn over_a_kill_a_download_goes_on_in_its_own_bytes_or_not_at_all() {
-    use Happening::*;
+fn after_a_kill_a_download_continues_with_its_own_bytes_or_not_at_all() {
+    use FolderChange::*;
     const IMEI: &str = "862991443753386";
     const SEEN_BY: &str = "862991443799999";
     let (old, new) = (noise(78, 60_000), noise(79, 60_000));
     let mut rows = Rows::default();
-    for happening in [Nothing, Newer, Renamed, Paused, Overwritten, Removed] {
+    for change in [Nothing, Newer, Renamed, Paused, Overwritten, Removed] {
         let place = Place::new();
         place.drop_firmware("P/1.0.1/update.bin", &old);
         let server = Server::start_in(place, &[]);
@@ -253,7 +254,7 @@ fn over_a_kill_a_download_goes_on_in_its_own_bytes_or_not_at_all() {
         assert_eq!(first.body, old[..30_000]);
         // The server notices the change at once, or when it is restarted.
         let firmware = server.place().firmware();
-        match happening {
+        match change {
             Nothing => {}
             Newer => server.drop_firmware("P/1.0.2/update.bin", &new),
             Renamed => {
@@ -268,7 +269,7 @@ fn over_a_kill_a_download_goes_on_in_its_own_bytes_or_not_at_all() {
         }
         let server = Server::start_in(server.kill(), &[]);
         let seen_by = |version| luat("P", SEEN_BY, version);
-        match happening {
+        match change {
             Nothing | Renamed => {
                 server.wait_until_offered(&seen_by("1.0.0"), &old);
             }
@@ -280,14 +281,14 @@ fn over_a_kill_a_download_goes_on_in_its_own_bytes_or_not_at_all() {
                 server.wait_until_offered(&seen_by("0.9.0"), &new);
             }
         }
-        let is_gone = matches!(happening, Overwritten | Removed);
+        let is_gone = matches!(change, Overwritten | Removed);
         let rest = server.http(&ask("Range: bytes=30000-\r\n"));
         let http = match is_gone {
             true if rest.status == 416 => Ok(()),
             true => Err(rest.show()),
             false => rest.must_be_part(&old, 30_000, old.len()),
         };
-        rows.row(&format!("{happening:?} over HTTP"), http);
+        rows.row(&format!("{change:?} over HTTP"), http);
         let device = Device::new(server.udp);
         let udp = (offer.count / 2 + 1..=offer.count).try_for_each(|number| {
             let reply = packet(&device, number);
@@ -302,10 +303,7 @@ fn over_a_kill_a_download_goes_on_in_its_own_bytes_or_not_at_all() {
                 },
             }
         });
-        rows.row(
-            &format!("{happening:?} over UDP"),
-            udp.map_err(str::to_owned),
-        );
+        rows.row(&format!("{change:?} over UDP"), udp.map_err(str::to_owned));
     }
     rows.finish();
 }

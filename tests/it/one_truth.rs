@@ -52,7 +52,7 @@ fn base64(bytes: &[u8]) -> String {
 
 // Case 41.
 #[test]
-fn a_file_that_is_looked_at_is_for_as_many_devices_as_explain_says_after_the_upload() {
+fn a_file_before_its_upload_is_for_as_many_devices_as_explain_states_afterwards() {
     let place = Place::new();
     place.drop_firmware("P/1.0.3/u.bin", &noise(1, 5000));
     let server = Server::start_in(place, &[]);
@@ -125,7 +125,7 @@ fn a_file_that_is_looked_at_is_for_as_many_devices_as_explain_says_after_the_upl
 
 // Case 42.
 #[test]
-fn the_question_about_a_device_is_the_one_that_it_asks_also_after_a_restart() {
+fn the_explanation_of_a_device_uses_its_own_check_also_after_a_restart() {
     let place = Place::new();
     let good = script_package(EC618, 3);
     place.drop_firmware("GOOD_2012.001.004_LuatOS-SoC_Air780E.bin", &good);
@@ -177,10 +177,10 @@ fn the_question_about_a_device_is_the_one_that_it_asks_also_after_a_restart() {
         }
         let operator = Operator::of(&server);
         for (id, target, verdict) in &asks {
-            let told = server.get(target);
+            let reply = server.get(target);
             let answer = why(&operator, id);
             assert_eq!(answer["verdict"], *verdict, "{target}: {answer}");
-            assert_eq!(answer["http"]["status"], told.status, "{target}: {answer}");
+            assert_eq!(answer["http"]["status"], reply.status, "{target}: {answer}");
         }
         let shown = device(&operator, &imei(1));
         assert_eq!(
@@ -198,7 +198,7 @@ fn the_question_about_a_device_is_the_one_that_it_asks_also_after_a_restart() {
 
 // Case 44.
 #[test]
-fn a_release_says_how_many_devices_confirmed_it_when_a_newer_one_is_offered() {
+fn a_release_states_how_many_devices_confirmed_it_when_a_newer_one_is_offered() {
     let place = Place::new();
     place.drop_firmware("P/1.0.2/u.bin", &noise(5, 3000));
     let mut server = Server::start_in(place, &[]);
@@ -243,7 +243,7 @@ fn a_release_says_how_many_devices_confirmed_it_when_a_newer_one_is_offered() {
 
 // Case 57.
 #[test]
-fn explain_on_the_command_line_says_held_as_the_page_does() {
+fn explain_on_the_command_line_states_a_hold_as_the_page_does() {
     let place = Place::new();
     place.drop_firmware("P/2.0.0/u.bin", &noise(7, 3000));
     let server = Server::start_in(place, &["--attempts", "2"]);
@@ -304,8 +304,7 @@ fn explain_on_the_command_line_says_held_as_the_page_does() {
 
 // Case 56.
 #[test]
-fn devices_above_all_that_is_left_are_in_the_log_and_the_summary_once_the_newest_release_is_deleted()
- {
+fn devices_above_every_remaining_release_are_in_the_log_and_the_summary() {
     let place = Place::new();
     place.drop_firmware("P/1.0.2/u.bin", &noise(1, 5000));
     place.drop_firmware("P/1.0.3/u.bin", &noise(2, 5000));

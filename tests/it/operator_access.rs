@@ -209,14 +209,14 @@ fn each_row_of_the_table_of_access_gets_its_status() {
                 .replace("{read}", &operator.read_token)
         };
         let request = format!("{} HTTP/1.1\r\n{}\r\n", fill(line), fill(headers));
-        let result = operator.try_ask(request.as_bytes()).and_then(|told| {
+        let result = operator.try_ask(request.as_bytes()).and_then(|reply| {
             ensure!(
-                told.status == *status,
+                reply.status == *status,
                 "{} instead of {status}: {}",
-                told.status,
-                told.text()
+                reply.status,
+                reply.text()
             );
-            let asks = told.header("www-authenticate").is_some();
+            let asks = reply.header("www-authenticate").is_some();
             let read_only = *status == 403 && headers.contains("{read}");
             ensure!(asks == (*status == 401 || read_only), "WWW-Authenticate");
             Ok(())
@@ -237,7 +237,7 @@ fn each_row_of_the_table_of_access_gets_its_status() {
 }
 
 #[test]
-fn the_token_is_kept_and_not_said_again() {
+fn the_token_is_kept_and_not_logged_again() {
     let server = Server::start(&[]);
     let first = Operator::of(&server);
     let file = server.place().state().join("operator-token");
@@ -305,7 +305,7 @@ fn a_token_file_in_the_state_folder_may_be_written_before_the_first_start() {
 }
 
 #[test]
-fn a_damaged_read_token_is_made_anew_and_serving_goes_on() {
+fn a_damaged_read_token_is_replaced_and_serving_continues() {
     for bytes in [&b""[..], b"abc", b"\xff\xfe\0"] {
         let place = Place::new();
         std::fs::create_dir_all(place.state()).unwrap();
@@ -319,7 +319,7 @@ fn a_damaged_read_token_is_made_anew_and_serving_goes_on() {
 }
 
 #[test]
-fn beyond_this_machine_it_does_not_start_without_a_token() {
+fn a_listener_beyond_this_machine_needs_a_token() {
     let place = Place::new();
     let token = place.root.join("token");
     std::fs::write(&token, "a-token-of-our-own\n").unwrap();
@@ -346,7 +346,7 @@ fn beyond_this_machine_it_does_not_start_without_a_token() {
 }
 
 #[test]
-fn off_means_that_nobody_answers() {
+fn off_opens_no_operator_port() {
     let server = Server::start(&["--operator", "off"]);
     let log = server.log.all().join("\n");
     assert!(!log.contains("\"operator\""), "{log}");
@@ -354,7 +354,7 @@ fn off_means_that_nobody_answers() {
 }
 
 #[test]
-fn the_two_sides_have_nothing_of_each_other() {
+fn the_two_ports_serve_nothing_of_each_other() {
     let server = Server::start(&[]);
     let operator = Operator::of(&server);
     for target in ["/api/v1/summary", "/metrics", "/"] {
@@ -368,8 +368,8 @@ fn the_two_sides_have_nothing_of_each_other() {
     ] {
         assert_eq!(operator.get(target).status, 404, "{target}");
     }
-    let told = operator
+    let reply = operator
         .raw(b"862991443753386,P_Luat_V0035_8955,1.0.0\r\n\r\n")
         .unwrap();
-    assert_eq!(parse(&told, false).unwrap().status, 400);
+    assert_eq!(parse(&reply, false).unwrap().status, 400);
 }

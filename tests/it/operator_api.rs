@@ -15,8 +15,8 @@ fn every_reply_is_what_the_description_says() {
     let root = operator.get("/api/v1/openapi.json").json();
     assert_eq!(root["openapi"], "3.1.0");
     let etag = |target: &str| {
-        let told = operator.get(target);
-        told.header("etag").map(str::to_owned).unwrap_or_default()
+        let reply = operator.get(target);
+        reply.header("etag").map(str::to_owned).unwrap_or_default()
     };
     let project_etag = format!("If-Match: {}\r\n", etag("/api/v1/rules/P"));
     let head = "AAAAAAAA";
@@ -333,20 +333,20 @@ fn every_reply_is_what_the_description_says() {
             Value::Null => Vec::new(),
             body => body.to_string().into_bytes(),
         };
-        let told = operator.send(method, &target, &headers, &bytes);
-        let described = schema::of_reply(&root, method, path, told.status);
-        let result = match told.status {
-            found if found == status => schema::check(&root, described, &told.json(), "reply"),
-            other => Err(format!("{other} instead of {status}: {}", told.text())),
+        let reply = operator.send(method, &target, &headers, &bytes);
+        let described = schema::of_reply(&root, method, path, reply.status);
+        let result = match reply.status {
+            found if found == status => schema::check(&root, described, &reply.json(), "reply"),
+            other => Err(format!("{other} instead of {status}: {}", reply.text())),
         };
         rows.row(&format!("{method} {target} {body}"), result);
     }
-    let told = operator.send("PUT", "/api/v1/firmware/P/3.0.0/u.bin", "", &noise(5, 2000));
+    let reply = operator.send("PUT", "/api/v1/firmware/P/3.0.0/u.bin", "", &noise(5, 2000));
     let path = "/api/v1/firmware/{project}/{version}/{name}";
     let described = schema::of_reply(&root, "PUT", path, 201);
     rows.row(
         "upload",
-        schema::check(&root, described, &told.json(), "reply"),
+        schema::check(&root, described, &reply.json(), "reply"),
     );
     rows.finish();
     let long = vec![b' '; 65 * 1024];
@@ -364,7 +364,7 @@ fn every_reply_is_what_the_description_says() {
 }
 
 #[test]
-fn what_is_not_served_comes_in_pages() {
+fn the_quarantine_comes_in_pages() {
     let place = Place::new();
     for n in 0..12 {
         place.drop_firmware(&format!("wrong-{n:02}.bin"), &noise(n, 1000));
@@ -397,8 +397,8 @@ fn what_is_not_served_comes_in_pages() {
     }
     assert_eq!((paths.len(), pages), (24, 5));
     assert!(paths.is_sorted_by_key(|path| !path.starts_with("wrong")));
-    let told = operator.get("/api/v1/quarantine?after=nonsense");
-    assert_eq!(told.status, 400);
+    let reply = operator.get("/api/v1/quarantine?after=nonsense");
+    assert_eq!(reply.status, 400);
     assert_eq!(operator.get("/api/v1/quarantine?limit=501").status, 400);
 }
 
@@ -437,7 +437,7 @@ fn releases_come_in_pages() {
 }
 
 #[test]
-fn explain_says_what_a_module_is_told_and_recognise_what_a_file_would_be() {
+fn explain_states_the_reply_to_a_module_and_recognise_the_release_of_a_file() {
     let (server, operator) = Operator::with_releases();
     let target = luat("P", IMEI, "1.0.0");
     let explained = operator

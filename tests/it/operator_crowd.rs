@@ -25,7 +25,7 @@ fn start() -> (Server, Operator) {
 }
 
 #[test]
-fn of_many_who_write_over_the_same_rules_one_wins() {
+fn one_of_many_concurrent_edits_of_the_same_rules_wins() {
     let (server, operator) = start();
     let target = "/api/v1/rules/P/2.0.0";
     let put = |headers: &str, percent: u32| {
@@ -64,8 +64,8 @@ fn of_many_who_write_over_the_same_rules_one_wins() {
     for percent in 1..6 {
         std::thread::scope(|scope| {
             let post = |word: &str, body| {
-                let told = operator.post(&format!("/api/v1/releases/P/2.0.0/{word}"), &body);
-                assert_eq!(told.status, 200, "{}", told.text());
+                let reply = operator.post(&format!("/api/v1/releases/P/2.0.0/{word}"), &body);
+                assert_eq!(reply.status, 200, "{}", reply.text());
             };
             scope.spawn(move || post("percent", json!({ "percent": percent })));
             scope.spawn(move || {
@@ -89,7 +89,7 @@ fn of_many_who_write_over_the_same_rules_one_wins() {
 
 // Case 53.
 #[test]
-fn of_sixty_edits_through_two_servers_none_is_lost() {
+fn none_of_sixty_edits_through_two_servers_is_lost() {
     let (first, one) = start();
     let state = first.place().root.join("second-state");
     let place = Place::new();
@@ -135,8 +135,8 @@ fn of_sixty_edits_through_two_servers_none_is_lost() {
     };
     // At the same time, other clients change keys without reading the rules.
     let post = |operator: &Operator, word: &str, body| {
-        let told = operator.post(&format!("/api/v1/releases/P/2.0.0/{word}"), &body);
-        assert_eq!(told.status, 200, "{}", told.text());
+        let reply = operator.post(&format!("/api/v1/releases/P/2.0.0/{word}"), &body);
+        assert_eq!(reply.status, 200, "{}", reply.text());
     };
     std::thread::scope(|scope| {
         for (server, operator) in [&one, &other].into_iter().enumerate() {
@@ -197,13 +197,13 @@ fn a_folder_that_becomes_a_link_while_it_is_uploaded_to_leads_nowhere() {
             n += 1;
             let target = format!("/api/v1/firmware/P/2.0.1/u{n}.bin");
             // The same bytes, so that the only reason to refuse the second file of the release is its place.
-            let told = operator.send("PUT", &target, "", &noise(1, 3000));
+            let reply = operator.send("PUT", &target, "", &noise(1, 3000));
             assert!(
-                [201, 409, 422, 500].contains(&told.status),
+                [201, 409, 422, 500].contains(&reply.status),
                 "{}",
-                told.text()
+                reply.text()
             );
-            landed += u32::from(told.status == 201);
+            landed += u32::from(reply.status == 201);
         }
         over.store(true, Ordering::Relaxed);
         assert!(landed > 0, "the race was never won by an upload");
@@ -217,7 +217,7 @@ fn a_folder_that_becomes_a_link_while_it_is_uploaded_to_leads_nowhere() {
 
 // Case 48.
 #[test]
-fn sixty_four_connections_without_a_token_keep_nobody_with_one_out() {
+fn sixty_four_connections_without_a_token_shut_out_no_client_with_a_token() {
     let (server, operator) = start();
     let of = |line: &str, headers: &str| operator.request(line, false, headers, b"");
     let file = "PUT /api/v1/firmware/P/2.0.1/u.bin";
@@ -264,8 +264,8 @@ fn sixty_four_connections_without_a_token_keep_nobody_with_one_out() {
             })
             .collect();
         let start = Instant::now();
-        let told = operator.get("/api/v1/summary");
-        assert_eq!(told.status, 200, "{what}: {}", told.text());
+        let reply = operator.get("/api/v1/summary");
+        assert_eq!(reply.status, 200, "{what}: {}", reply.text());
         let upload = operator.send("PUT", "/api/v1/rules/P", "", b"{}");
         assert_eq!(upload.status, 428, "{what}");
         assert!(
@@ -323,7 +323,7 @@ fn a_slow_upload_with_the_token_outlives_a_crowd_without_one() {
 }
 
 #[test]
-fn ten_thousand_connections_keep_neither_a_person_nor_a_module_out() {
+fn ten_thousand_connections_shut_out_neither_an_operator_nor_a_module() {
     let (mut server, operator) = start();
     let silent = operator.request("GET /api/v1/summary", true, "", b"");
     let before = server.resident();
@@ -346,7 +346,7 @@ fn ten_thousand_connections_keep_neither_a_person_nor_a_module_out() {
             wait_until("a person is answered", PATIENCE, || {
                 operator
                     .try_ask(&operator.request("GET /healthz", false, "", b""))
-                    .is_ok_and(|told| told.status == 200)
+                    .is_ok_and(|reply| reply.status == 200)
             });
             assert_eq!(server.get(&luat("P", IMEI, "2.0.0")).status, 404);
             assert!(
@@ -359,7 +359,7 @@ fn ten_thousand_connections_keep_neither_a_person_nor_a_module_out() {
     drop(held);
     let grown = server.resident().saturating_sub(before);
     assert!(grown < 8 * 1024, "{grown} KiB more");
-    assert!(server.lives());
+    assert!(server.is_running());
 }
 
 // Case 51.

@@ -10,7 +10,7 @@ use common::packages::{EC618, noise, script_package};
 use common::{PATIENCE, Place, Rows, Server, luat, luatos, wait_until};
 use serde_json::{Value, json};
 
-fn of(number: u64) -> String {
+fn imei_of(number: u64) -> String {
     (862_991_443_700_000 + number).to_string()
 }
 
@@ -24,9 +24,9 @@ fn a_fleet() -> (Server, Operator) {
     );
     let group = format!(
         "{} # Pump 7\n{} # valve\n{} # pump 12\n",
-        of(3),
-        of(4),
-        of(5)
+        imei_of(3),
+        imei_of(4),
+        imei_of(5)
     );
     place.drop_firmware("@pilot.txt", group.as_bytes());
     let server = Server::start_in(place, &[]);
@@ -35,13 +35,13 @@ fn a_fleet() -> (Server, Operator) {
         summary["releases"] == 2 && summary["waiting"] == 0
     });
     for n in 0..40 {
-        server.get(&luat("P", &of(n), ["1.9.0", "1.10.0"][n as usize % 2]));
+        server.get(&luat("P", &imei_of(n), ["1.9.0", "1.10.0"][n as usize % 2]));
         if n % 4 == 0 {
-            server.get(&luat("P", &of(n), "2.0.0"));
+            server.get(&luat("P", &imei_of(n), "2.0.0"));
         }
     }
     for n in 100..105 {
-        server.get(&luatos("GOOD", "Air780E", &of(n), "2012.1.3"));
+        server.get(&luatos("GOOD", "Air780E", &imei_of(n), "2012.1.3"));
     }
     (server, operator)
 }
@@ -55,7 +55,7 @@ fn ids(page: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn a_filter_finds_what_fits_and_says_how_many_of_all() {
+fn a_filter_finds_matching_devices_and_counts_them() {
     let (_server, operator) = a_fleet();
     let mut rows = Rows::default();
     for (query, matching) in [
@@ -80,14 +80,16 @@ fn a_filter_finds_what_fits_and_says_how_many_of_all() {
         ("project=Q", 0),
     ] {
         let page = operator.get(&format!("/api/v1/devices?{query}")).json();
-        let told = (ids(&page).len(), &page["matching"], &page["total"]);
-        let is_so = told == (matching, &json!(matching), &json!(45));
-        rows.row(query, is_so.then_some(()).ok_or(format!("{told:?}")));
+        let counts = (ids(&page).len(), &page["matching"], &page["total"]);
+        let is_so = counts == (matching, &json!(matching), &json!(45));
+        rows.row(query, is_so.then_some(()).ok_or(format!("{counts:?}")));
     }
     rows.finish();
     let named = operator.get("/api/v1/devices?search=valve").json();
     assert_eq!(named["devices"][0]["name"], "valve");
-    let one = operator.get(&format!("/api/v1/devices/{}", of(3))).json();
+    let one = operator
+        .get(&format!("/api/v1/devices/{}", imei_of(3)))
+        .json();
     assert_eq!(one["name"], "Pump 7");
 }
 
@@ -160,12 +162,12 @@ fn pages_follow_one_another_in_every_order() {
 }
 
 #[test]
-fn behind_each_number_of_a_release_are_as_many_devices() {
+fn each_number_of_a_release_has_as_many_devices() {
     let (server, operator) = a_fleet();
     // A newer release: the devices that have the older one are being updated to it, and still count as confirmed.
     server.drop_firmware("P/2.0.1/u.bin", &noise(5, 5000));
-    server.wait_until_offered(&luat("P", &of(0), "2.0.0"), &noise(5, 5000));
-    server.get(&luat("P", &of(8), "2.0.0"));
+    server.wait_until_offered(&luat("P", &imei_of(0), "2.0.0"), &noise(5, 5000));
+    server.get(&luat("P", &imei_of(8), "2.0.0"));
     let mut releases = Value::Null;
     wait_until("both downloads are counted", PATIENCE, || {
         releases = operator.get("/api/v1/releases?project=P").json();
@@ -199,13 +201,13 @@ fn a_device_shows_its_last_steps_its_last_refusal_and_what_it_would_get_now() {
     operator.wait_for("/api/v1/summary", "all is read", |summary| {
         summary["releases"] == 1 && summary["waiting"] == 0
     });
-    let path = format!("/api/v1/devices/{}", of(1));
-    server.get(&luat("P", &of(1), "1.0.0"));
+    let path = format!("/api/v1/devices/{}", imei_of(1));
+    server.get(&luat("P", &imei_of(1), "1.0.0"));
     operator.wait_for(&path, "it has all of the file", |device| {
         device["journey"]["state"] == "delivered"
     });
     for _ in 0..3 {
-        server.get(&luat("P", &of(1), "2.0.0"));
+        server.get(&luat("P", &imei_of(1), "2.0.0"));
     }
     let device = operator.get(&path).json();
     let words = |device: &Value| -> Vec<String> {
@@ -256,9 +258,9 @@ fn a_device_shows_its_last_steps_its_last_refusal_and_what_it_would_get_now() {
     assert_eq!(device["now"]["reason"], "3.0.0: wait");
     // None of this is recorded as a step.
     assert_eq!(words(&device), expected);
-    let told = server.get(&luat("P", &of(1), "2.0.0"));
+    let reply = server.get(&luat("P", &imei_of(1), "2.0.0"));
     assert_eq!(
-        told.status,
+        reply.status,
         device["now"]["http"]["status"].as_u64().unwrap() as u16
     );
     let device = operator.get(&path).json();
@@ -267,15 +269,17 @@ fn a_device_shows_its_last_steps_its_last_refusal_and_what_it_would_get_now() {
 
     // A version that is too long to be stored in full: the check cannot be repeated exactly.
     let long = "2.0.0-a-version-that-is-not-kept-whole";
-    server.get(&luat("P", &of(2), long));
-    let other = operator.get(&format!("/api/v1/devices/{}", of(2))).json();
+    server.get(&luat("P", &imei_of(2), long));
+    let other = operator
+        .get(&format!("/api/v1/devices/{}", imei_of(2)))
+        .json();
     assert_eq!(other["request_known"], false);
     assert_eq!(other["now"], Value::Null);
     assert_eq!(words(&other).last().unwrap(), "seen ");
 }
 
 #[test]
-fn a_device_that_asked_by_packets_shows_its_message_and_what_that_would_get() {
+fn a_device_that_uses_udp_shows_its_message_and_what_that_would_get() {
     let place = Place::new();
     place.drop_firmware("P/2.0.0/u.bin", &noise(3, 5000));
     place.rules("P/2.0.0/release.json", json!({"project_key": "key"}));
@@ -287,16 +291,18 @@ fn a_device_that_asked_by_packets_shows_its_message_and_what_that_would_get() {
     let device = Device::new(server.udp);
     let mut rows = Rows::default();
     for (key, verdict) in [("key", "offer"), ("other", "refuse")] {
-        let asks = format!("0,{key},{},,P_Luat_V0035_8955,1.0.0", of(1));
+        let asks = format!("0,{key},{},,P_Luat_V0035_8955,1.0.0", imei_of(1));
         wait_until("it is answered", PATIENCE, || device.ask(&asks).is_some());
-        let shown = operator.get(&format!("/api/v1/devices/{}", of(1))).json();
-        let told = (
+        let shown = operator
+            .get(&format!("/api/v1/devices/{}", imei_of(1)))
+            .json();
+        let shown = (
             &shown["protocol"],
             &shown["request"],
             &shown["now"]["verdict"],
         );
-        let is_so = told == (&json!("udp"), &json!(asks), &json!(verdict));
-        rows.row(key, is_so.then_some(()).ok_or(format!("{told:?}")));
+        let is_so = shown == (&json!("udp"), &json!(asks), &json!(verdict));
+        rows.row(key, is_so.then_some(()).ok_or(format!("{shown:?}")));
     }
     rows.finish();
 }

@@ -13,7 +13,7 @@ use common::{IMEI, PATIENCE, Server, connect_from, luat, wait_until};
 use serde_json::{Value, json};
 
 #[test]
-fn who_looks_on_sees_checks_and_downloads_as_they_happen() {
+fn the_event_stream_shows_checks_and_downloads_at_once() {
     let (server, operator) = Operator::with_releases();
     let mut stream = operator.connect();
     let request = operator.request("GET /api/v1/events", true, "", b"");
@@ -59,7 +59,7 @@ fn who_looks_on_sees_checks_and_downloads_as_they_happen() {
 }
 
 #[test]
-fn only_so_many_look_on_at_a_time_and_a_stop_ends_them() {
+fn event_streams_are_limited_and_end_at_a_stop() {
     let server = Server::start(&[]);
     let operator = Operator::of(&server);
     let request = operator.request("GET /api/v1/events", true, "", b"");
@@ -94,7 +94,7 @@ fn only_so_many_look_on_at_a_time_and_a_stop_ends_them() {
 }
 
 #[test]
-fn who_reads_events_and_stops_is_given_up_and_costs_no_memory() {
+fn a_reader_of_events_that_stops_is_closed_and_costs_no_memory() {
     let (server, operator) = Operator::with_releases();
     let request = operator.request("GET /api/v1/events", true, "", b"");
     let looks_on = || -> Option<TcpStream> {

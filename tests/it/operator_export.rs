@@ -12,7 +12,7 @@ use common::packages::noise;
 use common::{Place, Rows, Server, both, luat, remember_fleet, run};
 use serde_json::{Value, json};
 
-fn of(number: u64) -> String {
+fn imei_of(number: u64) -> String {
     (862_991_443_700_000 + number).to_string()
 }
 
@@ -21,17 +21,17 @@ fn a_fleet() -> (Server, Operator) {
     let (server, operator) = Operator::with_releases();
     for n in 0..297 {
         let project = if n % 3 == 0 { "Q" } else { "P" };
-        server.get(&luat(project, &of(n), "1.0.0"));
+        server.get(&luat(project, &imei_of(n), "1.0.0"));
     }
     for (n, version) in ["%3D1%2B1", "a%22,b", "%40SUM(A1)"].into_iter().enumerate() {
-        server.get(&luat("P", &of(1000 + n as u64), version));
+        server.get(&luat("P", &imei_of(1000 + n as u64), version));
     }
     (server, operator)
 }
 
 /// A device without its times, which are rounded to seconds each time, and without the fields that only its own page
 /// shows.
-fn timeless(mut device: Value) -> Value {
+fn without_times(mut device: Value) -> Value {
     for name in ["first_seen", "last_seen"] {
         device[name] = Value::Null;
     }
@@ -56,22 +56,22 @@ fn text(value: &Value) -> String {
 #[test]
 fn an_export_has_every_device_in_both_formats() {
     let (server, operator) = a_fleet();
-    let told = operator.get("/api/v1/devices?format=json");
-    assert_eq!(told.header("content-type"), Some("application/json"));
+    let reply = operator.get("/api/v1/devices?format=json");
+    assert_eq!(reply.header("content-type"), Some("application/json"));
     assert_eq!(
-        told.header("content-disposition"),
+        reply.header("content-disposition"),
         Some("attachment; filename=\"devices.json\"")
     );
-    let json = told.json();
+    let json = reply.json();
     assert_eq!((&json["total"], &json["next"]), (&json!(300), &Value::Null));
     let devices = json["devices"].as_array().unwrap();
     assert_eq!(devices.len(), 300);
-    let told = operator.get("/api/v1/devices?format=csv");
+    let reply = operator.get("/api/v1/devices?format=csv");
     assert_eq!(
-        told.header("content-type"),
+        reply.header("content-type"),
         Some("text/csv; charset=utf-8; header=present")
     );
-    let csv = rows(&told.text());
+    let csv = rows(&reply.text());
     let mut compared = Rows::default();
     for (device, row) in devices.iter().zip(&csv) {
         let one = operator.get(&format!(
@@ -82,7 +82,7 @@ fn an_export_has_every_device_in_both_formats() {
         for name in ["id", "project", "firmware_name", "core", "probation"] {
             cells.push((name, text(&device[name])));
         }
-        let is_same = timeless(one.json()) == timeless(device.clone())
+        let is_same = without_times(one.json()) == without_times(device.clone())
             && cells.iter().all(|(name, cell)| row[*name] == *cell);
         let id = text(&device["id"]);
         compared.row(
@@ -101,13 +101,13 @@ fn an_export_has_every_device_in_both_formats() {
     assert_eq!(devices[297]["version"], "=1+1");
     // The header selects CSV, and the filter selects the rows.
     let accept = "Accept: text/csv\r\n";
-    let told = operator.send("GET", "/api/v1/devices?project=Q", accept, b"");
-    assert_eq!(rows(&told.text()).len(), 99);
+    let reply = operator.send("GET", "/api/v1/devices?project=Q", accept, b"");
+    assert_eq!(rows(&reply.text()).len(), 99);
     let page = operator.send("GET", "/api/v1/devices", "Accept: */*\r\n", b"");
     assert_eq!(page.json()["devices"].as_array().unwrap().len(), 100);
     for query in ["format=xml", "format=csv&limit=5", "format=json&after=7"] {
-        let told = operator.get(&format!("/api/v1/devices?{query}"));
-        assert_eq!(told.status, 400, "{query}: {}", told.text());
+        let reply = operator.get(&format!("/api/v1/devices?{query}"));
+        assert_eq!(reply.status, 400, "{query}: {}", reply.text());
     }
     let head = operator.send("HEAD", "/api/v1/devices?format=csv", "", b"");
     assert_eq!((head.status, head.body.len()), (200, 0));
@@ -115,7 +115,7 @@ fn an_export_has_every_device_in_both_formats() {
 }
 
 #[test]
-fn an_export_of_releases_says_what_the_list_says() {
+fn an_export_of_releases_agrees_with_the_list() {
     let (_server, operator) = a_fleet();
     let listed = operator.get("/api/v1/releases").json();
     let exported = operator.get("/api/v1/releases?format=json").json();
@@ -152,7 +152,7 @@ fn the_command_line_prints_the_rows_of_the_api() {
     operator.wait_for("/api/v1/summary", "all is read", |summary| {
         summary["releases"] == 1 && summary["quarantined"] == 1
     });
-    let told = operator
+    let reply = operator
         .get("/api/v1/devices?format=csv&imei=8629914")
         .text();
     let folder = server.place().firmware().display().to_string();
@@ -168,14 +168,17 @@ fn the_command_line_prints_the_rows_of_the_api() {
         }
         rows
     };
-    assert_eq!(rows(&told).len(), 40);
-    assert_eq!(timeless_rows(&printed), timeless_rows(&told));
+    assert_eq!(rows(&reply).len(), 40);
+    assert_eq!(timeless_rows(&printed), timeless_rows(&reply));
     let printed = said(&["devices", &folder, "--state", &state, "--json"]);
     let printed: Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(printed["devices"].as_array().unwrap().len(), 40);
     let id = printed["devices"][7]["id"].as_str().unwrap();
     let shown = operator.get(&format!("/api/v1/devices/{id}")).json();
-    assert_eq!(timeless(printed["devices"][7].clone()), timeless(shown));
+    assert_eq!(
+        without_times(printed["devices"][7].clone()),
+        without_times(shown)
+    );
     // The same explanation and the same exit status as without the flag.
     let request = luat("P", id, "1.0.0");
     let output = run(&["explain", &folder, &request, "--state", &state, "--json"]);

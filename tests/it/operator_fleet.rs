@@ -329,7 +329,7 @@ fn server(bounds: &Bounds, binary: Option<PathBuf>) -> Server {
 }
 
 #[test]
-fn whatever_an_operator_asks_for_is_quick_and_makes_no_check_wait() {
+fn every_request_of_an_operator_is_quick_and_makes_no_check_wait() {
     let binary = std::env::var_os("LUAT_OTA_FLEET_BINARY").map(PathBuf::from);
     let bounds = if binary.is_some() { STRICT } else { WIDE };
     let server = server(&bounds, binary);
@@ -367,9 +367,9 @@ fn whatever_an_operator_asks_for_is_quick_and_makes_no_check_wait() {
                 beside_checks(&server, "P", || ask(&operator, &request));
             least_cpu = least_cpu.min(cpu(&server) - start);
             most_memory = most_memory.max(server.resident());
-            let told = parse(&reply, false).unwrap();
-            assert_eq!(told.status, 200, "{}: {}", request.what, told.text());
-            assert!(!told.body.is_empty());
+            let parsed = parse(&reply, false).unwrap();
+            assert_eq!(parsed.status, 200, "{}: {}", request.what, parsed.text());
+            assert!(!parsed.body.is_empty());
             let ((), idle) = beside_checks(&server, "P", || std::thread::sleep(whole));
             let [waits, idle] =
                 [waits, idle].map(|waits| [100, 99].map(|percent| waits.percentile(percent)));

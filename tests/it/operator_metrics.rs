@@ -101,12 +101,12 @@ fn parse_metrics(text: &str) -> Result<HashMap<String, f64>, String> {
 fn metrics_count_what_happened_and_name_no_device() {
     let (server, operator) = start();
     let read = || {
-        let told = operator.get("/metrics");
+        let reply = operator.get("/metrics");
         assert_eq!(
-            told.header("content-type"),
+            reply.header("content-type"),
             Some("text/plain; version=0.0.4; charset=utf-8")
         );
-        let text = told.text();
+        let text = reply.text();
         assert!(!text.contains(IMEI), "{text}");
         parse_metrics(&text).unwrap()
     };
@@ -140,7 +140,7 @@ print(json.dumps([{'name': f.name, 'type': f.type, 'help': f.documentation,
 ";
 
 #[test]
-fn the_parser_of_prometheus_reads_what_our_own_reads() {
+fn the_parser_of_prometheus_reads_the_same_metrics() {
     let has = Command::new("python3")
         .args(["-c", "import prometheus_client.parser"])
         .output()

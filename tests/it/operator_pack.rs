@@ -4,7 +4,7 @@
 
 use crate::common;
 
-use common::operator::{Operator, Told};
+use common::operator::{ApiReply, Operator};
 use common::packages::{SOC, noise, soc, zip_of};
 use common::{IMEI, Server, files_under, luatos};
 use luat_ota::pack::ec;
@@ -16,7 +16,7 @@ fn start() -> (Server, Operator) {
     (server, operator)
 }
 
-fn make(operator: &Operator, name: &str, bytes: &[u8]) -> Told {
+fn make(operator: &Operator, name: &str, bytes: &[u8]) -> ApiReply {
     operator.send("POST", &format!("/api/v1/pack/{name}"), "", bytes)
 }
 
@@ -24,26 +24,26 @@ fn make(operator: &Operator, name: &str, bytes: &[u8]) -> Told {
 fn a_package_is_made_as_the_command_line_makes_it_and_nothing_is_kept() {
     let (server, operator) = start();
     let bytes = soc("METER", "1.0.1");
-    let told = make(&operator, SOC, &bytes);
-    assert_eq!(told.status, 200, "{}", told.text());
+    let reply = make(&operator, SOC, &bytes);
+    assert_eq!(reply.status, 200, "{}", reply.text());
     let name = "METER_2020.1.1_LuatOS-SoC_Air780EPM.bin";
     assert_eq!(
-        told.header("content-disposition"),
+        reply.header("content-disposition"),
         Some(format!("attachment; filename=\"{name}\"").as_str())
     );
-    assert_eq!(make(&operator, SOC, &bytes).body, told.body);
+    assert_eq!(make(&operator, SOC, &bytes).body, reply.body);
     let place = server.place();
     assert_eq!(files_under(&place.firmware()), [""; 0]);
     let kept = files_under(&place.state());
     assert!(!kept.iter().any(|name| name.contains("tmp")), "{kept:?}");
     // The package contains the script image of the .soc file and no other part of the file.
-    let sectors = ec::unpack(&told.body).unwrap();
+    let sectors = ec::unpack(&reply.body).unwrap();
     assert_eq!(sectors.len(), 1);
 
     // Publish the package paused, as the page does.
     let rules = json!({"percent": 0, "paused": "built here: verify on one module first"});
     let headers = format!("Release-Rules: {rules}\r\n");
-    assert_eq!(operator.put_file(name, &headers, &told.body), 201);
+    assert_eq!(operator.put_file(name, &headers, &reply.body), 201);
     let check = luatos("METER", "Air780EPM", IMEI, "2020.1.0");
     server.wait_until_refused(&check, 404, 27);
     operator.wait_for("/api/v1/releases", "it is paused", |list| {
@@ -60,20 +60,20 @@ fn a_package_is_made_as_the_command_line_makes_it_and_nothing_is_kept() {
 }
 
 #[test]
-fn what_the_script_and_the_name_do_not_state_may_be_given() {
+fn values_that_the_script_and_the_name_lack_may_be_given() {
     let (_server, operator) = start();
     let bytes = soc("", "1.0");
     let target = format!("{SOC}?project=%E6%B0%B4&version=3.4.5&bsp=Air780EHM");
-    let told = make(&operator, &target, &bytes);
-    assert_eq!(told.status, 200, "{}", told.text());
+    let reply = make(&operator, &target, &bytes);
+    assert_eq!(reply.status, 200, "{}", reply.text());
     assert_eq!(
-        told.header("content-disposition"),
+        reply.header("content-disposition"),
         Some("attachment; filename*=UTF-8''%E6%B0%B4_2020.3.5_LuatOS-SoC_Air780EHM.bin")
     );
 }
 
 #[test]
-fn what_is_no_factory_file_is_refused_with_the_reason() {
+fn a_file_other_than_a_factory_file_is_refused_with_the_reason() {
     let (server, operator) = start();
     let whole = soc("METER", "1.0.1");
     let mut rows = common::Rows::default();
@@ -91,9 +91,9 @@ fn what_is_no_factory_file_is_refused_with_the_reason() {
         (SOC, soc("", "1.0.1"), "project"),
         ("core.soc", whole.clone(), "platform"),
     ] {
-        let told = make(&operator, name, &bytes);
-        let detail = match told.status {
-            422 => told.json()["detail"]
+        let reply = make(&operator, name, &bytes);
+        let detail = match reply.status {
+            422 => reply.json()["detail"]
                 .as_str()
                 .unwrap_or_default()
                 .to_owned(),
@@ -103,20 +103,20 @@ fn what_is_no_factory_file_is_refused_with_the_reason() {
         let result = fits.then_some(());
         rows.row(
             &format!("{name} ({part})"),
-            result.ok_or(format!("{} {}", told.status, told.text())),
+            result.ok_or(format!("{} {}", reply.status, reply.text())),
         );
     }
     let line = format!("POST /api/v1/pack/{SOC}");
     for (headers, status) in [("", 411), ("Content-Length: 67108865\r\n", 413)] {
-        let told = operator.ask(&operator.request(&line, true, headers, b""));
-        let result = (told.status == status).then_some(());
-        rows.row(headers, result.ok_or(told.text()));
+        let reply = operator.ask(&operator.request(&line, true, headers, b""));
+        let result = (reply.status == status).then_some(());
+        rows.row(headers, result.ok_or(reply.text()));
     }
     let request = operator.request(&line, false, "", &whole);
-    let told = operator.ask(&request);
+    let reply = operator.ask(&request);
     rows.row(
         "no token",
-        (told.status == 401).then_some(()).ok_or(told.text()),
+        (reply.status == 401).then_some(()).ok_or(reply.text()),
     );
     rows.finish();
     assert_eq!(files_under(&server.place().firmware()), [""; 0]);
@@ -134,8 +134,8 @@ fn several_packages_are_made_one_after_the_other() {
             })
             .collect();
         for job in jobs {
-            let told = job.join().unwrap();
-            assert_eq!(told.status, 200, "{}", told.text());
+            let reply = job.join().unwrap();
+            assert_eq!(reply.status, 200, "{}", reply.text());
         }
     });
 }

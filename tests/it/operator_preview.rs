@@ -37,12 +37,12 @@ fn preview(operator: &Operator, edit: Value) -> Value {
     let mut edit = edit;
     edit["version"] = json!("2.0.0");
     let body = json!({"project": "P", "edits": [edit]});
-    let told = operator.post("/api/v1/preview", &body);
-    assert_eq!(told.status, 200, "{}", told.text());
+    let reply = operator.post("/api/v1/preview", &body);
+    assert_eq!(reply.status, 200, "{}", reply.text());
     let root = operator.get("/api/v1/openapi.json").json();
     let described = schema::of_reply(&root, "POST", "/api/v1/preview", 200);
-    schema::check(&root, described, &told.json(), "reply").unwrap();
-    told.json()
+    schema::check(&root, described, &reply.json(), "reply").unwrap();
+    reply.json()
 }
 
 #[test]
@@ -117,9 +117,9 @@ fn every_wrong_key_is_named_with_its_message_and_nothing_else_is_touched() {
         ),
         (json!({"project": "P", "edits": [{}]}), "version"),
     ] {
-        let told = operator.post("/api/v1/preview", &body);
-        assert_eq!(told.status, 422, "{body}");
-        assert!(told.text().contains(part), "{body}: {}", told.text());
+        let reply = operator.post("/api/v1/preview", &body);
+        assert_eq!(reply.status, 422, "{body}");
+        assert!(reply.text().contains(part), "{body}: {}", reply.text());
     }
 }
 
@@ -149,10 +149,10 @@ fn reading_is_enough_to_count() {
     let body = json!({"project": "P", "edits": [{"version": "2.0.0"}]}).to_string();
     let headers = format!("Authorization: Bearer {}\r\n", operator.read_token);
     let line = "POST /api/v1/preview";
-    let told = operator.ask(&operator.request(line, false, &headers, body.as_bytes()));
-    assert_eq!(told.status, 200, "{}", told.text());
-    let told = operator.ask(&operator.request(line, false, "", body.as_bytes()));
-    assert_eq!(told.status, 401);
+    let reply = operator.ask(&operator.request(line, false, &headers, body.as_bytes()));
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let reply = operator.ask(&operator.request(line, false, "", body.as_bytes()));
+    assert_eq!(reply.status, 401);
 }
 
 #[test]
@@ -167,11 +167,11 @@ fn a_release_is_retired_and_counted_before() {
     let root = operator.get("/api/v1/openapi.json").json();
     for (version, status) in [("1.5.0", 200), ("9", 404)] {
         let target = format!("/api/v1/releases/P/{version}/retire");
-        let told = operator.post(&target, &json!({}));
-        assert_eq!(told.status, status, "{}", told.text());
+        let reply = operator.post(&target, &json!({}));
+        assert_eq!(reply.status, status, "{}", reply.text());
         let path = "/api/v1/releases/{project}/{version}/retire";
         let described = schema::of_reply(&root, "POST", path, status);
-        schema::check(&root, described, &told.json(), "reply").unwrap();
+        schema::check(&root, described, &reply.json(), "reply").unwrap();
     }
     operator.wait_for("/api/v1/summary", "one is left", |s| s["releases"] == 1);
     assert!(server.place().path(".retired/P/1.5.0/u.bin").exists());

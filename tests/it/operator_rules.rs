@@ -15,11 +15,11 @@ fn pause_resume_and_percent_change_what_modules_get() {
     let mut modules = 862_991_443_753_300_u64..;
     let mut check = || luat("P", &modules.next().unwrap().to_string(), "1.5.0");
     server.wait_until_offered(&check(), &noise(1, 5000));
-    let told = operator.post(
+    let reply = operator.post(
         "/api/v1/releases/P/2.0.0/pause",
         &json!({"reason": "waiting for Li"}),
     );
-    let release = told.json();
+    let release = reply.json();
     assert_eq!(
         (release["state"].as_str(), release["reason"].as_str()),
         (Some("paused"), Some("waiting for Li"))
@@ -55,9 +55,9 @@ fn pause_resume_and_percent_change_what_modules_get() {
     assert_eq!(release["state"], "live", "{release}");
     server.wait_until_offered(&check(), &noise(1, 5000));
     // A release without its own folder gets one for its rules.
-    let told = operator.post("/api/v1/releases/Q/1.0.0/pause", &json!({}));
+    let reply = operator.post("/api/v1/releases/Q/1.0.0/pause", &json!({}));
     assert_eq!(
-        (told.status, &told.json()["state"]),
+        (reply.status, &reply.json()["state"]),
         (200, &json!("paused"))
     );
     operator.wait_for("/api/v1/releases?project=Q", "it is paused", |list| {
@@ -66,7 +66,7 @@ fn pause_resume_and_percent_change_what_modules_get() {
 }
 
 #[test]
-fn rules_are_written_only_over_what_was_read() {
+fn rules_replace_only_the_version_that_was_read() {
     let (server, operator) = Operator::with_releases();
     let target = "/api/v1/rules/P/2.0.0";
     assert_eq!(operator.get(target).status, 404);
@@ -120,10 +120,10 @@ fn a_key_that_is_there_twice_is_refused_by_its_name() {
         ),
         ("{\"paused\":true,\"pau\\u0073ed\":false}", "paused"),
     ] {
-        let told = operator.send("PUT", target, "If-None-Match: *\r\n", rules.as_bytes());
-        assert_eq!(told.status, 422, "{rules}");
+        let reply = operator.send("PUT", target, "If-None-Match: *\r\n", rules.as_bytes());
+        assert_eq!(reply.status, 422, "{rules}");
         let named = format!("the key `{key}` is there twice");
-        assert!(told.text().contains(&named), "{rules}: {}", told.text());
+        assert!(reply.text().contains(&named), "{rules}: {}", reply.text());
         assert_eq!(operator.get(target).status, 404);
         // Rules that a person wrote into the folder hold the release back, and a change of a key leaves
         // them unchanged.
@@ -133,8 +133,8 @@ fn a_key_that_is_there_twice_is_refused_by_its_name() {
                 || list["warnings"].to_string().contains(&named)
         });
         server.wait_until_refused(&luat("P", IMEI, "1.9.0"), 404, 27);
-        let told = operator.post("/api/v1/releases/P/2.0.0/percent", &json!({"percent": 7}));
-        assert_eq!(told.status, 422, "{}", told.text());
+        let reply = operator.post("/api/v1/releases/P/2.0.0/percent", &json!({"percent": 7}));
+        assert_eq!(reply.status, 422, "{}", reply.text());
         std::fs::remove_file(server.place().firmware().join("P/2.0.0/release.json")).unwrap();
         server.wait_until_offered(&luat("P", IMEI, "1.9.0"), &noise(1, 5000));
     }
@@ -144,12 +144,12 @@ fn a_key_that_is_there_twice_is_refused_by_its_name() {
         "",
         b"{\"imei\":\"1\",\"imei\":\"2\"}",
     );
-    let told = operator.ask(&line);
-    assert_eq!(told.status, 400);
+    let reply = operator.ask(&line);
+    assert_eq!(reply.status, 400);
     assert!(
-        told.text().contains("`imei` is there twice"),
+        reply.text().contains("`imei` is there twice"),
         "{}",
-        told.text()
+        reply.text()
     );
 }
 
@@ -185,8 +185,8 @@ fn rules_that_come_before_a_release_or_with_it_hold_from_its_first_offer() {
             assert_eq!(operator.get(&target).json(), json!({ "allow": [IMEI] }));
         }
         let target = format!("/api/v1/firmware/{path}");
-        let told = operator.send("PUT", &target, headers, &bytes);
-        assert_eq!(told.status, 201, "{path}: {}", told.text());
+        let reply = operator.send("PUT", &target, headers, &bytes);
+        assert_eq!(reply.status, 201, "{path}: {}", reply.text());
         let ask = |imei: &str| match path == luatools {
             true => format!(
                 "/api/site/firmware_upgrade?imei={imei}&project_key=k\
@@ -233,9 +233,9 @@ fn rules_that_come_with_a_file_are_taken_with_it_or_not_at_all() {
         ("[]", "object"),
         ("{\"paused\": \"a\\u202eb\"}", "U+202E"),
     ] {
-        let told = send("P/2.0.1/u.bin", rules, &bytes);
-        assert_eq!(told.status, 422, "{rules}");
-        assert!(told.text().contains(part), "{rules}: {}", told.text());
+        let reply = send("P/2.0.1/u.bin", rules, &bytes);
+        assert_eq!(reply.status, 422, "{rules}");
+        assert!(reply.text().contains(part), "{rules}: {}", reply.text());
     }
     let page = send(
         "P/2.0.1/u.bin",

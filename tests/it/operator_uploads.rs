@@ -25,12 +25,12 @@ fn files(server: &Server) -> Vec<String> {
 }
 
 #[test]
-fn an_uploaded_file_is_offered_and_the_same_again_is_no_trouble() {
+fn an_uploaded_file_is_offered_and_may_be_uploaded_again() {
     let (server, operator) = start();
     let bytes = noise(1, 300_000);
-    let told = operator.send("PUT", "/api/v1/firmware/P/2.0.1/u.bin", "", &bytes);
-    assert_eq!(told.status, 201, "{}", told.text());
-    let said = told.json();
+    let reply = operator.send("PUT", "/api/v1/firmware/P/2.0.1/u.bin", "", &bytes);
+    assert_eq!(reply.status, 201, "{}", reply.text());
+    let said = reply.json();
     assert_eq!(said["path"], "P/2.0.1/u.bin");
     assert_eq!(said["size"], 300_000);
     server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &bytes);
@@ -57,7 +57,7 @@ fn an_uploaded_file_is_offered_and_the_same_again_is_no_trouble() {
 }
 
 #[test]
-fn what_would_be_quarantined_is_refused_with_the_reason() {
+fn an_upload_that_would_be_quarantined_is_refused_with_the_reason() {
     let (server, operator) = start();
     assert_eq!(operator.put_file("P/2.0.1/u.bin", "", &noise(1, 5000)), 201);
     server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &noise(1, 5000));
@@ -85,10 +85,10 @@ fn what_would_be_quarantined_is_refused_with_the_reason() {
         ),
     ] {
         let target = format!("/api/v1/firmware/{path}");
-        let told = operator.send("PUT", &target, "", bytes);
-        let result = match told.status {
-            422 if told.text().contains(part) => Ok(()),
-            status => Err(format!("{status}: {}", told.text())),
+        let reply = operator.send("PUT", &target, "", bytes);
+        let result = match reply.status {
+            422 if reply.text().contains(part) => Ok(()),
+            status => Err(format!("{status}: {}", reply.text())),
         };
         rows.row(&format!("{path} ({part})"), result);
     }
@@ -98,20 +98,20 @@ fn what_would_be_quarantined_is_refused_with_the_reason() {
 }
 
 #[test]
-fn a_length_and_a_digest_are_believed_only_if_they_are_right() {
+fn a_wrong_length_or_digest_is_refused() {
     let (server, operator) = start();
     let bytes = noise(1, 1000);
     let request =
         |headers: &str| operator.request("PUT /api/v1/firmware/P/2.0.1/u.bin", true, headers, b"");
-    let told = operator.ask(&request(""));
-    assert_eq!(told.status, 411, "{}", told.text());
+    let reply = operator.ask(&request(""));
+    assert_eq!(reply.status, 411, "{}", reply.text());
     for (length, status) in [
         ("268435457", 413),
         ("99999999999999999999", 413),
         ("x", 400),
     ] {
-        let told = operator.ask(&request(&format!("Content-Length: {length}\r\n")));
-        assert_eq!(told.status, status, "{length}");
+        let reply = operator.ask(&request(&format!("Content-Length: {length}\r\n")));
+        assert_eq!(reply.status, status, "{length}");
     }
     let chunked = request("Transfer-Encoding: chunked\r\n");
     assert_eq!(operator.ask(&chunked).status, 501);
@@ -141,15 +141,15 @@ fn a_length_and_a_digest_are_believed_only_if_they_are_right() {
 }
 
 #[test]
-fn a_refusal_reaches_whoever_is_still_sending() {
+fn a_refusal_reaches_a_client_that_is_still_sending() {
     let (server, operator) = start();
     // After the reply the server reads 64 KiB without a token, and the whole file with a token.
     let target = "/api/v1/firmware/P/2.0.1/u.bin";
     let request = operator.request(&format!("PUT {target}"), false, "", &noise(1, 64 << 10));
     assert_eq!(operator.ask(&request).status, 401);
     let bytes = noise(1, 4 << 20);
-    let told = operator.send("PUT", "/api/v1/firmware/P/two/u.bin", "", &bytes);
-    assert_eq!(told.status, 422);
+    let reply = operator.send("PUT", "/api/v1/firmware/P/two/u.bin", "", &bytes);
+    assert_eq!(reply.status, 422);
     assert_eq!(files(&server), [""; 0]);
 }
 
@@ -234,7 +234,7 @@ fn no_link_is_followed() {
 }
 
 #[test]
-fn tricks_with_paths_lead_nowhere() {
+fn no_path_leads_out_of_the_folder() {
     let (server, operator) = start();
     let mut rows = Rows::default();
     for path in [
@@ -257,8 +257,8 @@ fn tricks_with_paths_lead_nowhere() {
         let line = format!("PUT /api/v1/firmware/{path}");
         let request = operator.request(&line, true, "", &noise(1, 1000));
         let result = match operator.try_ask(&request) {
-            Ok(told) if [400, 404, 422].contains(&told.status) => Ok(()),
-            Ok(told) => Err(format!("{}: {}", told.status, told.text())),
+            Ok(reply) if [400, 404, 422].contains(&reply.status) => Ok(()),
+            Ok(reply) => Err(format!("{}: {}", reply.status, reply.text())),
             Err(error) => Err(error),
         };
         rows.row(path, result);
@@ -280,7 +280,7 @@ fn tricks_with_paths_lead_nowhere() {
 }
 
 #[test]
-fn a_full_disk_is_said_and_leaves_nothing() {
+fn a_full_disk_is_reported_and_leaves_nothing() {
     let place = Place::new();
     let mount = |arguments: &[&str]| {
         let done = Command::new("mount").args(arguments).output();
@@ -334,9 +334,9 @@ fn more_uploads_than_may_run_are_asked_to_wait() {
     wait_until("all are being written", PATIENCE, || {
         files(&server).len() == 4
     });
-    let told = operator.send("PUT", "/api/v1/firmware/P/2.0.0/u.bin", "", &noise(9, 100));
+    let reply = operator.send("PUT", "/api/v1/firmware/P/2.0.0/u.bin", "", &noise(9, 100));
     assert_eq!(
-        (told.status, told.header("retry-after").is_some()),
+        (reply.status, reply.header("retry-after").is_some()),
         (503, true)
     );
     drop(slow);
@@ -346,7 +346,7 @@ fn more_uploads_than_may_run_are_asked_to_wait() {
 
 // Case 55.
 #[test]
-fn names_that_deceive_or_trip_are_refused_with_a_sentence() {
+fn deceptive_and_invalid_names_are_refused_with_a_sentence() {
     let (server, operator) = start();
     let bytes = noise(1, 3000);
     let mut rows = Rows::default();
@@ -382,17 +382,17 @@ fn names_that_deceive_or_trip_are_refused_with_a_sentence() {
         "P/1.0.0%E2%80%8B/u.bin",
     ] {
         let target = format!("/api/v1/firmware/{path}");
-        let told = operator.send("PUT", &target, "", &bytes);
+        let reply = operator.send("PUT", &target, "", &bytes);
         let plain = |text: &str| !text.contains(['\u{202e}', '\u{200b}', '\u{2066}', '\u{200f}']);
-        let fits = told.status == 422
-            && told.json()["detail"]
+        let fits = reply.status == 422
+            && reply.json()["detail"]
                 .as_str()
                 .is_some_and(|text| text.len() > 20)
-            && plain(&told.text());
+            && plain(&reply.text());
         rows.row(
             path,
             fits.then_some(())
-                .ok_or_else(|| format!("{} {}", told.status, told.text())),
+                .ok_or_else(|| format!("{} {}", reply.status, reply.text())),
         );
     }
     for project in ["con", "%E2%80%AE", "-rf", "a%20", "a:b", "nul.txt"] {
@@ -400,12 +400,12 @@ fn names_that_deceive_or_trip_are_refused_with_a_sentence() {
             format!("/api/v1/rules/{project}"),
             format!("/api/v1/rules/{project}/1.0.0"),
         ] {
-            let told = operator.send("PUT", &target, "If-None-Match: *\r\n", b"{}");
-            let fits = told.status == 422;
+            let reply = operator.send("PUT", &target, "If-None-Match: *\r\n", b"{}");
+            let fits = reply.status == 422;
             rows.row(
                 &target,
                 fits.then_some(())
-                    .ok_or_else(|| format!("{} {}", told.status, told.text())),
+                    .ok_or_else(|| format!("{} {}", reply.status, reply.text())),
             );
         }
     }

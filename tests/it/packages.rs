@@ -172,7 +172,7 @@ fn bytes_of_no_known_layout_under_the_name_of_a_platform_with_a_known_one_are_wa
 }
 
 #[test]
-fn a_platform_that_nobody_knows_is_never_quarantined_for_it() {
+fn an_unknown_platform_is_never_a_reason_for_quarantine() {
     for platform in ["Air780E", "AirXYZ", "CORE9000"] {
         let path = format!("A_2012.001.002_LuatOS-SoC_{platform}.bin");
         for bytes in [

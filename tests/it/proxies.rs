@@ -209,7 +209,7 @@ fn exchange(proxy: SocketAddr, request: &str) -> String {
 }
 
 /// Checks everything that modules need from a proxy.
-fn is_good(start: impl Fn(&Server) -> Option<Proxy>) {
+fn check_proxy(start: impl Fn(&Server) -> Option<Proxy>) {
     let bytes = noise(7, 200_000);
     let server = server(&bytes);
     let Some(proxy) = start(&server) else { return };
@@ -258,17 +258,17 @@ fn is_good(start: impl Fn(&Server) -> Option<Proxy>) {
 
 #[test]
 fn every_generation_is_updated_through_nginx_as_the_document_configures_it() {
-    is_good(nginx);
+    check_proxy(nginx);
 }
 
 #[test]
 fn every_generation_is_updated_through_caddy_as_the_document_configures_it() {
-    is_good(caddy);
+    check_proxy(caddy);
 }
 
 #[test]
 fn every_generation_is_updated_through_haproxy_as_the_document_configures_it() {
-    is_good(haproxy);
+    check_proxy(haproxy);
 }
 
 /// Starts a download through the proxy, reads at least this many bytes in small steps, and closes the connection.

@@ -83,7 +83,7 @@ fn no_other_device_is_offered_a_file_between_its_upload_and_its_rules() {
 }
 
 /// Forwards connections to `to`. The first upload is cut after 50 kB, and the second gets no reply.
-fn unreliable(to: SocketAddr) -> SocketAddr {
+fn unreliable_proxy(to: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -127,7 +127,7 @@ fn unreliable(to: SocketAddr) -> SocketAddr {
 fn a_file_is_sent_again_after_a_lost_connection() {
     let bytes = noise(1, 2_000_000);
     let (server, operator) = start(&bytes);
-    let proxy = unreliable(operator.address);
+    let proxy = unreliable_proxy(operator.address);
     let rules = json!({ "allow": [IMEI] }).to_string();
     let arguments = ["--to", "P/2.0.1", "--rules", &rules, "update.bin"];
     let Some(output) = push(server.place(), proxy, &operator.token, &arguments) else {
@@ -269,7 +269,7 @@ fn a_release_that_is_paused_while_the_script_waits_ends_it() {
 }
 
 #[test]
-fn what_is_wrong_is_said_and_changes_nothing() {
+fn a_mistake_is_reported_and_changes_nothing() {
     let (server, operator) = start(&noise(1, 5000));
     let place = server.place();
     std::fs::write(

@@ -166,7 +166,7 @@ fn conditions_of_tools_are_honoured() {
 }
 
 #[test]
-fn head_says_what_get_would_send() {
+fn head_describes_what_get_would_send() {
     let (server, bytes) = server();
     let request = |target: &str| {
         let mut request = get(target);
@@ -183,7 +183,7 @@ fn head_says_what_get_would_send() {
 }
 
 #[test]
-fn a_download_goes_on_in_the_file_that_it_began_with() {
+fn a_download_resumes_in_the_file_that_it_began_with() {
     let (server, old) = server();
     let mut rows = Rows::default();
     // One download began without a range and one with a range, as the generations do.
@@ -244,7 +244,7 @@ fn a_download_goes_on_in_the_file_that_it_began_with() {
 }
 
 #[test]
-fn a_download_goes_on_after_its_file_was_renamed() {
+fn a_download_resumes_after_its_file_was_renamed() {
     let (server, bytes) = server();
     server.get(&check(IMEI)).must_be_file(&bytes).unwrap();
     let folder = server.place().firmware().join("P");
@@ -258,7 +258,7 @@ fn a_download_goes_on_after_its_file_was_renamed() {
 }
 
 #[test]
-fn a_download_never_goes_on_in_other_bytes_after_its_file_was_replaced() {
+fn a_download_never_resumes_with_other_bytes_after_its_file_was_replaced() {
     let (server, old) = server();
     server.get(&check(IMEI)).must_be_file(&old).unwrap();
     let new = noise(12, 5000);
@@ -271,7 +271,7 @@ fn a_download_never_goes_on_in_other_bytes_after_its_file_was_replaced() {
 }
 
 #[test]
-fn a_download_that_was_cut_off_goes_on_after_a_restart() {
+fn a_download_that_was_cut_off_resumes_after_a_restart() {
     let (server, old) = server();
     server.get(&check(IMEI)).must_be_file(&old).unwrap();
     let new = noise(13, 6000);
@@ -366,7 +366,7 @@ fn a_clone_in_the_same_network_never_tears_a_download_whose_bytes_were_all_ackno
 
 // Case 26.
 #[test]
-fn a_module_without_an_id_goes_on_by_its_address_and_never_in_another_file() {
+fn a_module_without_an_id_resumes_by_its_address_and_never_in_another_file() {
     let (server, old) = server();
     let begin = get(&check(""));
     let rest = range("", "bytes=1000-");

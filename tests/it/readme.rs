@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use common::documents::{self, ROOT, Typed};
+use common::documents::{self, ConsoleCommand, ROOT};
 use common::{IMEI, Log, PATIENCE, Place, Rows, Server, collect, luat, run_command};
 
 /// Beginnings of commands that would change this machine or need another one. A block with one of them needs a mark.
@@ -119,7 +119,7 @@ impl User {
         )
         .unwrap();
         let folder = place.root.clone();
-        User::beginning(place, folder, releases)
+        User::new_in(place, folder, releases)
     }
 
     /// Creates a user in an empty folder, with network access only.
@@ -127,13 +127,13 @@ impl User {
         let place = Place::new();
         let folder = place.root.join("empty");
         std::fs::create_dir(&folder).unwrap();
-        let user = User::beginning(place, folder, releases);
+        let user = User::new_in(place, folder, releases);
         let docker = Path::new(ROOT).join("tests/it/common/docker.py");
         std::os::unix::fs::symlink(docker, user.place.root.join("bin/docker")).unwrap();
         user
     }
 
-    fn beginning(place: Place, folder: PathBuf, releases: &Place) -> User {
+    fn new_in(place: Place, folder: PathBuf, releases: &Place) -> User {
         let bin = place.root.join("bin");
         std::fs::create_dir(&bin).unwrap();
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_luat-ota"), bin.join("luat-ota")).unwrap();
@@ -154,7 +154,7 @@ impl User {
     }
 
     /// The command with the free ports of this test.
-    fn here(&self, command: &str) -> String {
+    fn with_free_ports(&self, command: &str) -> String {
         let mut out = String::new();
         let mut digits = String::new();
         for c in command.chars().chain(['\0']) {
@@ -223,8 +223,8 @@ impl User {
         }
     }
 
-    fn types(&mut self, typed: &Typed) -> Result<(), String> {
-        let command = self.here(&typed.command);
+    fn run(&mut self, typed: &ConsoleCommand) -> Result<(), String> {
+        let command = self.with_free_ports(&typed.command);
         if let Some(folder) = command.strip_prefix("cd ") {
             self.folder.push(folder);
             let found = self.folder.is_dir().then_some(());
@@ -241,7 +241,7 @@ impl User {
             });
             return Ok(());
         }
-        if serves(&command) {
+        if is_server(&command) {
             self.stop()?;
             let mut child = self
                 .shell(&format!("exec {command}"))
@@ -258,8 +258,8 @@ impl User {
             };
         }
         // A document about a running server does not repeat how to start it.
-        if self.server.is_none() && asks(&command) {
-            self.types(&Typed {
+        if self.server.is_none() && sends_requests(&command) {
+            self.run(&ConsoleCommand {
                 command: "luat-ota".to_owned(),
                 prints: Vec::new(),
             })?;
@@ -277,10 +277,10 @@ impl User {
                 code => code == Some(0),
             };
             let text = String::from_utf8_lossy(&output.stdout).replace('\r', "\n");
-            let missing = in_order(&typed.prints, &text);
+            let missing = missing_line(&typed.prints, &text);
             match missing {
                 None if fine => return Ok(()),
-                _ if (fine || asks(&command)) && Instant::now() < end => {
+                _ if (fine || sends_requests(&command)) && Instant::now() < end => {
                     std::thread::sleep(Duration::from_millis(100))
                 }
                 _ => {
@@ -306,7 +306,7 @@ impl Drop for User {
 }
 
 /// Whether the command serves until it is stopped. (`up` does so here: docker.py.)
-fn serves(command: &str) -> bool {
+fn is_server(command: &str) -> bool {
     if command.starts_with("docker compose up") {
         return true;
     }
@@ -320,7 +320,7 @@ fn serves(command: &str) -> bool {
 }
 
 /// Whether the command sends requests to a server.
-fn asks(command: &str) -> bool {
+fn sends_requests(command: &str) -> bool {
     ["curl ", "luat-ota probe", "luat-ota simulate"]
         .iter()
         .any(|start| command.starts_with(start))
@@ -328,7 +328,7 @@ fn asks(command: &str) -> bool {
 }
 
 /// The line with single spaces and without seconds, which differ from run to run.
-fn plain(line: &str) -> String {
+fn normalized(line: &str) -> String {
     let seconds = |word: &&str| word.parse::<f64>().is_err() || !word.contains('.');
     line.split_whitespace()
         .filter(seconds)
@@ -337,13 +337,13 @@ fn plain(line: &str) -> String {
 }
 
 /// The first line that is not printed after the lines before it. `…` represents any lines.
-fn in_order(lines: &[String], printed: &str) -> Option<String> {
-    let printed: Vec<String> = printed.lines().map(plain).collect();
+fn missing_line(lines: &[String], printed: &str) -> Option<String> {
+    let printed: Vec<String> = printed.lines().map(normalized).collect();
     let mut rest = printed.iter();
     lines
         .iter()
         .filter(|line| line.trim() != "…" && !line.trim().is_empty())
-        .find(|line| !rest.any(|printed| *printed == plain(line)))
+        .find(|line| !rest.any(|printed| *printed == normalized(line)))
         .cloned()
 }
 
@@ -358,7 +358,7 @@ fn type_all(name: &str, text: &str, releases: &Place) -> usize {
             .any(|start| typed.command.starts_with(start));
         let result = match never {
             true => Err("mark its block: <!-- not run: REASON --> (CONTRIBUTING.md)".to_owned()),
-            false => user.types(&typed),
+            false => user.run(&typed),
         };
         rows.row(&format!("{name}: {}", typed.command), result);
         run += 1;
@@ -384,9 +384,9 @@ fn follow(name: &str) {
     for (way, program) in ways.iter().zip(programs) {
         assert!(text.contains(&format!("`{program}`")), "{name}: {program}");
         let mut user = User::with_nothing(&releases);
-        let start = documents::typed(std::slice::from_ref(way));
+        let start = documents::parse_console(std::slice::from_ref(way));
         assert!(start.len() >= 3, "{name}: {way}");
-        let mut typed = documents::typed(rest);
+        let mut typed = documents::parse_console(rest);
         assert!(typed.len() >= 6, "{name}");
         for typed in &mut typed {
             if let Some(arguments) = typed.command.strip_prefix("./luat-ota ") {
@@ -394,7 +394,7 @@ fn follow(name: &str) {
             }
         }
         for typed in start.iter().chain(&typed) {
-            rows.row(&format!("{name}: {}", typed.command), user.types(typed));
+            rows.row(&format!("{name}: {}", typed.command), user.run(typed));
         }
         rows.row(&format!("{name}: {program}"), user.stop());
     }

@@ -35,7 +35,7 @@ fn pair(bytes: &[u8], secret: &Place) -> [Server; 2] {
 }
 
 #[test]
-fn a_udp_download_goes_on_at_the_other_server() {
+fn a_udp_download_continues_at_the_other_server() {
     let (bytes, secret) = (noise(90, 20_000), Place::new());
     let [one, other] = pair(&bytes, &secret);
     let mut device = Device::new(one.udp);

@@ -34,7 +34,7 @@ enum Wanted {
     Nothing,
 }
 
-fn must(reply: &Reply, wanted: Wanted, bytes: &[u8]) -> Result<(), String> {
+fn must_match(reply: &Reply, wanted: Wanted, bytes: &[u8]) -> Result<(), String> {
     match wanted {
         Wanted::File => reply.must_be_file(bytes),
         Wanted::WholePart => reply.must_be_part(bytes, 0, bytes.len()),
@@ -43,7 +43,7 @@ fn must(reply: &Reply, wanted: Wanted, bytes: &[u8]) -> Result<(), String> {
 }
 
 #[test]
-fn the_first_edition_over_http_gets_its_file_and_its_no() {
+fn the_first_edition_over_http_gets_its_file_and_a_refusal() {
     let (server, bytes) = server();
     let mut rows = Rows::default();
     for (version, wanted) in [
@@ -60,14 +60,14 @@ fn the_first_edition_over_http_gets_its_file_and_its_no() {
             version,
             server
                 .try_http(request.as_bytes())
-                .and_then(|reply| must(&reply, wanted, &bytes)),
+                .and_then(|reply| must_match(&reply, wanted, &bytes)),
         );
     }
     rows.finish();
 }
 
 #[test]
-fn luatask_modules_get_their_file_and_their_no() {
+fn luatask_modules_get_their_file_and_a_refusal() {
     let (server, bytes) = server();
     let mut rows = Rows::default();
     let cores = [
@@ -97,7 +97,7 @@ fn luatask_modules_get_their_file_and_their_no() {
                             &format!("{core} {path} {redirect} {version}"),
                             server
                                 .try_http(request.as_bytes())
-                                .and_then(|reply| must(&reply, wanted, &bytes)),
+                                .and_then(|reply| must_match(&reply, wanted, &bytes)),
                         );
                     }
                 }
@@ -108,7 +108,7 @@ fn luatask_modules_get_their_file_and_their_no() {
 }
 
 #[test]
-fn air720_and_rda8910_that_ask_with_a_range_at_once_get_206_and_their_no() {
+fn air720_and_rda8910_whose_first_check_has_a_range_get_206_and_a_refusal() {
     let (server, bytes) = server();
     let mut rows = Rows::default();
     for (version, wanted) in [("2.0.0", Wanted::WholePart), ("2.0.1", Wanted::Nothing)] {
@@ -131,7 +131,7 @@ fn air720_and_rda8910_that_ask_with_a_range_at_once_get_206_and_their_no() {
                 target,
                 server
                     .try_http(request.as_bytes())
-                    .and_then(|reply| must(&reply, wanted, &bytes)),
+                    .and_then(|reply| must_match(&reply, wanted, &bytes)),
             );
         }
     }
@@ -148,7 +148,7 @@ fn libfota_with_and_without_a_url_of_its_own_gets_the_right_answer() {
             &target.clone(),
             server
                 .try_http(request.as_bytes())
-                .and_then(|reply| must(&reply, wanted, &bytes)),
+                .and_then(|reply| must_match(&reply, wanted, &bytes)),
         );
     };
     for (version, wanted) in [("1103.1.2", Wanted::File), ("1103.1.9", Wanted::Nothing)] {
@@ -195,7 +195,7 @@ fn libfota_with_and_without_a_url_of_its_own_gets_the_right_answer() {
 }
 
 #[test]
-fn libfota2_of_every_date_gets_its_file_and_its_no() {
+fn libfota2_of_every_date_gets_its_file_and_a_refusal() {
     let (server, bytes) = server();
     let mut rows = Rows::default();
     for (version, plain, wanted) in [
@@ -240,7 +240,7 @@ fn libfota2_of_every_date_gets_its_file_and_its_no() {
                 &target,
                 server
                     .try_http(request.as_bytes())
-                    .and_then(|reply| must(&reply, wanted, &bytes)),
+                    .and_then(|reply| must_match(&reply, wanted, &bytes)),
             );
         }
     }
@@ -248,7 +248,7 @@ fn libfota2_of_every_date_gets_its_file_and_its_no() {
 }
 
 #[test]
-fn the_c_client_that_sends_each_line_in_a_segment_of_its_own_gets_its_file_and_its_no() {
+fn the_c_client_that_sends_each_line_in_its_own_segment_gets_its_file_and_a_refusal() {
     let (server, bytes) = server();
     let mut rows = Rows::default();
     for (version, wanted) in [("1103.1.2", Wanted::File), ("1103.1.9", Wanted::Nothing)] {
@@ -274,7 +274,7 @@ fn the_c_client_that_sends_each_line_in_a_segment_of_its_own_gets_its_file_and_i
                 &format!("head {number}, {version}"),
                 server
                     .try_http_segments(&segments, Duration::from_millis(15))
-                    .and_then(|reply| must(&reply, wanted, &bytes)),
+                    .and_then(|reply| must_match(&reply, wanted, &bytes)),
             );
         }
         // The module requests the rest in its own retry.
@@ -311,7 +311,7 @@ fn a_post_is_a_check_whose_body_is_read_and_ignored() {
             "at once",
             server
                 .try_http(format!("{head}{body}").as_bytes())
-                .and_then(|reply| must(&reply, wanted, &bytes)),
+                .and_then(|reply| must_match(&reply, wanted, &bytes)),
         );
         rows.row(
             "the body later",
@@ -324,7 +324,7 @@ fn a_post_is_a_check_whose_body_is_read_and_ignored() {
                     ],
                     Duration::from_millis(15),
                 )
-                .and_then(|reply| must(&reply, wanted, &bytes)),
+                .and_then(|reply| must_match(&reply, wanted, &bytes)),
         );
         // A body that is larger than any receive buffer of the server: a reset must not destroy the reply.
         let large = vec![b'x'; 50_000];
@@ -336,7 +336,7 @@ fn a_post_is_a_check_whose_body_is_read_and_ignored() {
             "50 kB of body",
             server
                 .try_http(&[head.as_bytes(), &large].concat())
-                .and_then(|reply| must(&reply, wanted, &bytes)),
+                .and_then(|reply| must_match(&reply, wanted, &bytes)),
         );
     }
     rows.finish();
@@ -363,7 +363,7 @@ fn old_and_careless_http_is_understood() {
                 &reply::show(request.as_bytes()),
                 server
                     .try_http(request.as_bytes())
-                    .and_then(|reply| must(&reply, wanted, &bytes)),
+                    .and_then(|reply| must_match(&reply, wanted, &bytes)),
             );
         }
     }
@@ -371,7 +371,7 @@ fn old_and_careless_http_is_understood() {
 }
 
 #[test]
-fn a_client_that_closes_its_half_first_still_gets_its_reply() {
+fn a_client_that_half_closes_first_still_gets_its_reply() {
     let (server, bytes) = server();
     let mut rows = Rows::default();
     for (version, wanted) in [("2.0.0", Wanted::File), ("2.0.1", Wanted::Nothing)] {
@@ -382,7 +382,7 @@ fn a_client_that_closes_its_half_first_still_gets_its_reply() {
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         rows.row(
             version,
-            reply::read(&mut stream, false).and_then(|reply| must(&reply, wanted, &bytes)),
+            reply::read(&mut stream, false).and_then(|reply| must_match(&reply, wanted, &bytes)),
         );
     }
     rows.finish();

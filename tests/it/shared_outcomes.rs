@@ -174,7 +174,7 @@ fn four_failing_devices_that_are_split_two_and_two_pause_the_release_on_both_ser
 }
 
 #[test]
-fn devices_of_a_lost_server_are_judged_by_the_one_that_they_come_to() {
+fn devices_of_a_lost_server_are_judged_by_the_other_server() {
     let (bytes, share) = (noise(95, SIZE), Share::new());
     let one = share.start(place(&bytes, &[1, 2, 3, 4]));
     share.wait_until_written(1, "delivered", 4);
@@ -263,7 +263,7 @@ fn a_missing_folder_is_reported_once_and_used_when_it_is_there() {
 }
 
 #[test]
-fn a_full_folder_is_reported_and_disturbs_nobody() {
+fn a_full_folder_is_reported_and_disturbs_no_device() {
     let options = ["-t", "tmpfs", "-o", "size=16k", "tmpfs"];
     let Some(mount) = Mount::new("tmpfs", &options) else {
         return;
@@ -298,7 +298,7 @@ fn a_folder_that_cannot_be_right_is_refused_at_the_start() {
 }
 
 #[test]
-fn two_servers_with_copies_of_one_state_folder_are_told() {
+fn two_servers_with_copies_of_one_state_folder_are_reported() {
     let (bytes, share) = (noise(99, SIZE), Share::new());
     let servers = [1, 2].map(|number| {
         let place = place(&bytes, &[number]);

@@ -11,7 +11,7 @@ use common::{IMEI, PATIENCE, Place, Server, SlowDownload, get, luat};
 use rustix::process::Signal;
 
 #[test]
-fn sighup_looks_at_the_folder_again() {
+fn sighup_rescans_the_folder() {
     let (place, bytes) = place();
     // A second name of the file outside the folder: writing through this name causes no event in the folder.
     let outside = place.root.join("second-name");
@@ -25,7 +25,7 @@ fn sighup_looks_at_the_folder_again() {
     server.wait_until_offered(&luat("P", "862991443750002", "2.0.0"), &new);
     println!("after SIGHUP: {:.2?}", start.elapsed());
     assert!(start.elapsed() < Duration::from_secs(10));
-    assert!(server.lives());
+    assert!(server.is_running());
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn sigterm_lets_a_running_download_finish() {
             download.read(8 * 1024).unwrap();
             std::thread::sleep(Duration::from_millis(40));
         }
-        assert!(server.lives(), "it did not wait for the download");
+        assert!(server.is_running(), "it did not wait for the download");
         download.finish().unwrap().must_be_file(&bytes).unwrap();
         let status = server.wait_for_exit(Duration::from_secs(10));
         assert!(
@@ -84,7 +84,7 @@ fn an_idle_server_ends_at_once() {
 }
 
 #[test]
-fn after_a_kill_it_serves_again_at_once_what_it_has_read_before() {
+fn after_a_kill_known_files_are_served_at_once() {
     let (place, bytes) = place();
     let server = Server::start_in(place, &[]);
     server.wait_until_offered(&luat("P", IMEI, "2.0.0"), &bytes);

@@ -50,7 +50,7 @@ fn counts(report: &Value) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn three_hundred_devices_update_over_http_whatever_happens_to_their_links() {
+fn three_hundred_devices_update_over_http_in_spite_of_lost_links() {
     let (server, bytes) = server(
         // For the server, the second fleet is the first one, which has fallen back to its old version.
         json!({ "fuse": { "devices": 1000, "percent": 100 } }),
@@ -142,7 +142,7 @@ fn a_hundred_devices_update_over_udp_with_loss() {
 }
 
 #[test]
-fn those_who_are_refused_are_counted_so_and_asked_for_no_more_than_they_may() {
+fn refused_modules_are_counted_and_stay_within_their_rounds() {
     let (server, _) = server(
         json!({ "allow": [format!("{FIRST}-862991440000019")] }),
         5_000,
@@ -171,7 +171,7 @@ fn those_who_are_refused_are_counted_so_and_asked_for_no_more_than_they_may() {
 }
 
 #[test]
-fn a_server_that_sends_wrong_bytes_is_found_out() {
+fn a_server_that_sends_wrong_bytes_is_reported() {
     // Every third reply has one changed byte with the same ETag; after 30 replies the server sends 503.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/u", listener.local_addr().unwrap());
@@ -244,7 +244,7 @@ fn a_run_ends_when_its_time_is_over() {
 }
 
 #[test]
-fn no_address_is_asked_that_is_not_this_machines() {
+fn no_address_of_another_machine_gets_requests() {
     // An address of the range for documentation, which no machine has.
     let output = run(&["simulate", "--http", "http://192.0.2.1/u"]);
     let text = both(&output);

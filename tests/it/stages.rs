@@ -88,8 +88,8 @@ fn a_stage_is_reached_by_confirmed_devices_and_outlives_a_kill() {
 
     // The device that `allow` names installs the release and checks with the new version.
     server.wait_until_offered(&luat("P", IMEI, "2.0.0"), &bytes);
-    operator.wait_for("/api/v1/releases?project=P", "it is delivered", |told| {
-        told["releases"][0]["counts"]["delivered"] == 1
+    operator.wait_for("/api/v1/releases?project=P", "it is delivered", |reply| {
+        reply["releases"][0]["counts"]["delivered"] == 1
     });
     server.get(&luat("P", IMEI, "2.0.1"));
     let reached = server.wait_for_log("the stage", |line| line.contains("stage_reached"));
@@ -110,12 +110,12 @@ fn a_stage_is_reached_by_confirmed_devices_and_outlives_a_kill() {
     assert_eq!(shown["state"], "live");
 
     // A percentage that an operator sets replaces the stages.
-    let told = operator.post("/api/v1/releases/P/2.0.1/percent", &json!({"percent": 0}));
+    let reply = operator.post("/api/v1/releases/P/2.0.1/percent", &json!({"percent": 0}));
     assert_eq!(
-        (told.status, told.json()["stage"].clone()),
+        (reply.status, reply.json()["stage"].clone()),
         (200, Value::Null),
         "{}",
-        told.text()
+        reply.text()
     );
     server.wait_until_refused(&luat("P", OTHER, "2.0.0"), 404, 27);
     let path = server.place().path("P/2.0.1/release.json");

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use common::datagrams;
 use common::operator::Operator;
 use common::packages::noise;
-use common::recipes::{Over, Script, can_run, recipes};
+use common::recipes::{Script, StopOnDrop, can_run, recipes};
 use common::{IMEI, PATIENCE, Place, Reply, Server, SlowDownload, get, get_with, luat, wait_until};
 use luat_ota::modems::driver::{Played, Settings, play};
 use luat_ota::modems::generations::{Client, Module, Transport};
@@ -38,7 +38,7 @@ const SIZE: usize = 60_000;
 const MOST_ATTEMPTS: u32 = 20;
 
 /// The script of one round of the recipe, from a primary to a standby.
-fn copying(primary: (&Path, &Path), standby: &Place) -> String {
+fn copy_script(primary: (&Path, &Path), standby: &Place) -> String {
     let [recipe] = &recipes("docs/high-availability.md", "tests/it/standby.rs")[..] else {
         panic!("the document has other recipes");
     };
@@ -64,7 +64,7 @@ fn folders(server: &Server) -> (PathBuf, PathBuf) {
 
 fn copy(server: &Server, standby: &Place) {
     let (state, firmware) = folders(server);
-    let status = Script::run(&copying((&state, &firmware), standby), &[]);
+    let status = Script::run(&copy_script((&state, &firmware), standby), &[]);
     assert!(status.success(), "{status}");
 }
 
@@ -128,7 +128,7 @@ fn a_download_that_began_after_the_last_copy_gets_no_bytes_of_another_file() {
 }
 
 #[test]
-fn a_device_that_failed_again_and_again_is_held_by_the_standby() {
+fn a_device_that_failed_repeatedly_is_held_by_the_standby() {
     if !can_run(&["rsync"]) {
         return;
     }
@@ -201,13 +201,13 @@ struct FleetModule {
 
 /// State that all modules share.
 #[derive(Default)]
-struct Load {
+struct SharedState {
     /// Addresses of the running server; `None` while no server runs.
     addresses: Mutex<Option<(SocketAddr, SocketAddr, SocketAddr)>>,
     updated: AtomicU32,
     attempts: AtomicU32,
     received: AtomicU32,
-    wrongs: Mutex<Vec<String>>,
+    violations: Mutex<Vec<String>>,
 }
 
 impl FleetModule {
@@ -222,10 +222,10 @@ impl FleetModule {
         }
     }
 
-    fn attempt(&mut self, load: &Load, bytes: &[u8]) {
+    fn attempt(&mut self, shared: &SharedState, bytes: &[u8]) {
         let mut now = None;
         wait_until("there is a server", Duration::from_secs(60), || {
-            now = *load.addresses.lock().unwrap();
+            now = *shared.addresses.lock().unwrap();
             now.is_some()
         });
         let (http, udp, tcp) = now.unwrap();
@@ -262,15 +262,15 @@ impl FleetModule {
         };
         let mut attempt = self.client.attempt(&module, &endpoint);
         let played = smol::block_on(play(attempt.as_mut(), &settings));
-        load.attempts.fetch_add(1, Ordering::Relaxed);
+        shared.attempts.fetch_add(1, Ordering::Relaxed);
         let body = u32::try_from(played.body).unwrap();
-        load.received.fetch_add(body, Ordering::Relaxed);
-        self.judge(load, &played, bytes);
+        shared.received.fetch_add(body, Ordering::Relaxed);
+        self.judge(shared, &played, bytes);
     }
 
     /// Sends a check with the new version, if a server runs.
-    fn confirm(&self, load: &Load) {
-        let Some((http, _, _)) = *load.addresses.lock().unwrap() else {
+    fn confirm(&self, shared: &SharedState) {
+        let Some((http, _, _)) = *shared.addresses.lock().unwrap() else {
             return;
         };
         if let Ok(mut stream) = TcpStream::connect(http) {
@@ -281,9 +281,9 @@ impl FleetModule {
         }
     }
 
-    fn judge(&mut self, load: &Load, played: &Played, bytes: &[u8]) {
+    fn judge(&mut self, shared: &SharedState, played: &Played, bytes: &[u8]) {
         let torn = |got: &[u8]| {
-            load.wrongs.lock().unwrap().push(format!(
+            shared.violations.lock().unwrap().push(format!(
                 "{} {} has {} bytes that are not the file's: {:?}",
                 self.client.name(),
                 self.imei,
@@ -294,8 +294,8 @@ impl FleetModule {
         match &played.outcome {
             Outcome::Updated(got) if got == bytes => {
                 self.updated = true;
-                self.confirm(load);
-                load.updated.fetch_add(1, Ordering::Relaxed);
+                self.confirm(shared);
+                shared.updated.fetch_add(1, Ordering::Relaxed);
             }
             Outcome::Updated(got) => torn(got),
             // The newest cores take a cut file for a complete one, and their package verification rejects it.
@@ -330,20 +330,20 @@ fn sixty_modules_are_updated_over_a_takeover() {
     copy(&primary, &place);
     let round = {
         let (state, firmware) = folders(&primary);
-        copying((&state, &firmware), &place)
+        copy_script((&state, &firmware), &place)
     };
     let clients = Client::all();
     let mut modules: Vec<FleetModule> = (0..MODULES)
         .map(|number| FleetModule::new(number, &clients))
         .collect();
-    let load = Load::default();
-    *load.addresses.lock().unwrap() = Some((primary.http, primary.udp, primary.tcp));
+    let shared = SharedState::default();
+    *shared.addresses.lock().unwrap() = Some((primary.http, primary.udp, primary.tcp));
     let (stop, copies) = (AtomicBool::new(false), AtomicU32::new(0));
     let began = Instant::now();
     let (standby, primary_place, lost, before) = std::thread::scope(|scope| {
-        let is_over = Over(&stop);
+        let stopper = StopOnDrop(&stop);
         for some in modules.chunks_mut((MODULES / PLAYERS) as usize) {
-            let (load, bytes) = (&load, &bytes);
+            let (shared, bytes) = (&shared, &bytes);
             scope.spawn(move || {
                 // Modules take turns, so that many are in the middle of a download at any moment.
                 while let Some(module) = some
@@ -351,12 +351,12 @@ fn sixty_modules_are_updated_over_a_takeover() {
                     .filter(|module| !module.updated && module.attempts < MOST_ATTEMPTS)
                     .min_by_key(|module| module.attempts)
                 {
-                    module.attempt(load, bytes);
+                    module.attempt(shared, bytes);
                 }
             });
         }
         // Rounds of the recipe; the last one is killed.
-        let copying = scope.spawn(|| {
+        let copier = scope.spawn(|| {
             let mut complete = Instant::now();
             loop {
                 let start = Instant::now();
@@ -378,30 +378,30 @@ fn sixty_modules_are_updated_over_a_takeover() {
                 }
             }
         });
-        let updated = || load.updated.load(Ordering::Relaxed);
+        let updated = || shared.updated.load(Ordering::Relaxed);
         let many = Duration::from_secs(120);
         wait_until("some are updated", many, || {
             updated() >= 10 && copies.load(Ordering::Relaxed) >= 3
         });
-        drop(is_over);
-        let complete = copying.join().unwrap();
+        drop(stopper);
+        let complete = copier.join().unwrap();
         let more = updated() + 3;
         wait_until(
             "more are updated, which the copy does not know",
             many,
             || updated() >= more,
         );
-        *load.addresses.lock().unwrap() = None;
+        *shared.addresses.lock().unwrap() = None;
         let primary_place = primary.kill();
         let (lost, before) = (complete.elapsed(), updated());
         let standby = Server::start_in(place, &[]);
         standby.wait_until_offered(&luat("P", "862991443750001", "1.0.0"), &bytes);
-        *load.addresses.lock().unwrap() = Some((standby.http, standby.udp, standby.tcp));
+        *shared.addresses.lock().unwrap() = Some((standby.http, standby.udp, standby.tcp));
         (standby, primary_place, lost, before)
     });
     drop(primary_place);
-    let wrongs = load.wrongs.into_inner().unwrap();
-    assert!(wrongs.is_empty(), "{}", wrongs.join("\n"));
+    let violations = shared.violations.into_inner().unwrap();
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
     for module in &modules {
         let name = module.client.name();
         assert!(
@@ -423,8 +423,8 @@ fn sixty_modules_are_updated_over_a_takeover() {
         |history| history["now"]["confirmed"].as_u64() >= Some(at_least),
     );
     let confirmed = history["now"]["confirmed"].as_u64().unwrap();
-    let received = load.received.load(Ordering::Relaxed) as usize;
-    let attempts = load.attempts.load(Ordering::Relaxed);
+    let received = shared.received.load(Ordering::Relaxed) as usize;
+    let attempts = shared.attempts.load(Ordering::Relaxed);
     let needed = SIZE * MODULES as usize;
     println!(
         "{MODULES} modules in {:.1?}: {before} updated by the primary, the others by the standby; the copy was {lost:.1?} old, \

@@ -60,7 +60,7 @@ fn a_damaged_table_of_hashes_only_costs_reading_the_files_again() {
 
 /// Starts a server, which must offer the release to a module within a second of being ready (and must
 /// be ready within PATIENCE, on a machine that is busy with other work).
-fn serves(place: Place, flags: &[&str], bytes: &[u8]) -> Server {
+fn must_serve(place: Place, flags: &[&str], bytes: &[u8]) -> Server {
     let server = Server::start_in(place, flags);
     server.wait_until_offered(&luat("P", IMEI, "1.0.0"), bytes);
     server
@@ -107,7 +107,7 @@ fn short_at(path: &Path) {
 
 // Case 50.
 #[test]
-fn damaged_files_in_the_state_folder_stop_nothing_and_the_log_says_what_is_lost() {
+fn damaged_files_in_the_state_folder_stop_nothing_and_the_log_states_the_loss() {
     type Damage = fn(&Path);
     const NO_FILE: [Damage; 3] = [fifo_at, folder_at, device_at];
     const NO_TEXT: [Damage; 3] = [holes_at, empty_at, short_at];
@@ -126,7 +126,7 @@ fn damaged_files_in_the_state_folder_stop_nothing_and_the_log_says_what_is_lost(
         let (place, bytes) = with_state(|state| {
             names.iter().for_each(|name| damage(&state.join(name)));
         });
-        let server = serves(place, &[], &bytes);
+        let server = must_serve(place, &[], &bytes);
         let said = [
             "UDP downloads that were running",
             "is not accepted any more",
@@ -140,7 +140,7 @@ fn damaged_files_in_the_state_folder_stop_nothing_and_the_log_says_what_is_lost(
         }
         // Replaced secrets remain the same after the next start.
         let before = secrets(&server.place().state());
-        let server = serves(server.terminate(), &[], &bytes);
+        let server = must_serve(server.terminate(), &[], &bytes);
         let after = secrets(&server.place().state());
         assert_eq!(before, after, "damage {number}");
         let lengths = before.map(|text| text.trim().len());
@@ -164,7 +164,7 @@ fn a_state_folder_on_a_read_only_disk_is_read_and_is_written_when_that_is_possib
         let place = Place::new();
         place.drop_firmware("P/2.0.0/update.bin", &bytes);
         mount.run("mount", &["-o", "remount,ro"]);
-        let server = serves(place, &["--state", &state], &bytes);
+        let server = must_serve(place, &["--state", &state], &bytes);
         server.wait_for_log("says what is lost", |line| {
             line.contains("cannot be used") && line.contains("restart forgets")
         });
@@ -223,7 +223,7 @@ fn a_full_disk_at_the_first_start_stops_nothing() {
         let place = Place::new();
         place.drop_firmware("P/2.0.0/update.bin", &bytes);
         let state = mount.path.join("state").display().to_string();
-        let server = serves(place, &["--state", &state], &bytes);
+        let server = must_serve(place, &["--state", &state], &bytes);
         server.wait_for_log("says what is lost", |line| {
             line.contains("cannot be used") && line.contains("restart forgets")
         });
@@ -241,7 +241,7 @@ fn a_named_state_folder_that_is_no_folder_stops_nothing() {
         let path = place.root.join("odd");
         make(&path);
         let state = path.display().to_string();
-        let server = serves(place, &["--state", &state], &bytes);
+        let server = must_serve(place, &["--state", &state], &bytes);
         server.wait_for_log("says what is lost", |line| {
             line.contains("odd cannot be used") && line.contains("--state")
         });
@@ -259,7 +259,7 @@ fn a_named_state_folder_that_is_no_folder_stops_nothing() {
 fn only_the_lock_of_another_server_stops_the_start() {
     let (place, bytes) = with_state(|_| {});
     let arguments = common::serve_arguments(&place, &[]);
-    let server = serves(place, &[], &bytes);
+    let server = must_serve(place, &[], &bytes);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let output = common::run(&arguments);
     assert_eq!(output.status.code(), Some(1));
@@ -269,7 +269,7 @@ fn only_the_lock_of_another_server_stops_the_start() {
 }
 
 #[test]
-fn commands_that_read_the_state_do_not_hang_on_what_is_no_file() {
+fn commands_that_read_the_state_do_not_hang_on_special_files() {
     for damage in [fifo_at, folder_at, device_at] {
         let (place, _) = with_state(|state| {
             for name in ["journal.jsonl", "hashes.jsonl", "lock"] {

@@ -97,7 +97,7 @@ fn sockets_for_another_process_are_not_taken() {
 }
 
 #[test]
-fn systemd_is_told_when_the_server_is_ready_and_when_it_stops() {
+fn systemd_is_notified_when_the_server_is_ready_and_when_it_stops() {
     let (place, bytes) = place();
     let path = place.root.join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();

@@ -66,7 +66,7 @@ fn measured(cell: &str) -> bool {
 }
 
 /// Checks that a table of measurements states its units and which values are better.
-fn unstated(table: &Table, english: &Table) -> Result<(), String> {
+fn must_state_units(table: &Table, english: &Table) -> Result<(), String> {
     let (head, body) = (&table.rows[0], &table.rows[2..]);
     let numbers = (0..head.len()).filter(|&column| {
         let full = body.iter().map(|row| row[column].as_str());
@@ -118,15 +118,21 @@ fn every_table_of_measurements_states_units_and_what_is_better() {
     for (english, other) in &names {
         let (ours, theirs) = (tables(&pages[english]), tables(&pages[other]));
         for (ours, theirs) in ours.iter().zip(&theirs) {
-            rows.row(&format!("{english}:{}", ours.line), unstated(ours, ours));
-            rows.row(&format!("{other}:{}", theirs.line), unstated(theirs, ours));
+            rows.row(
+                &format!("{english}:{}", ours.line),
+                must_state_units(ours, ours),
+            );
+            rows.row(
+                &format!("{other}:{}", theirs.line),
+                must_state_units(theirs, ours),
+            );
         }
     }
     rows.finish();
     let judged = |text: &str| {
         tables(text)
             .iter()
-            .all(|table| unstated(table, table).is_ok())
+            .all(|table| must_state_units(table, table).is_ok())
     };
     for (text, good) in [
         ("a\n\n| x | y |\n|---|---|\n| b | 3 |\n", false),

@@ -89,13 +89,13 @@ fn a_message_may_come_in_two_segments() {
         for cut in [1, 5, 16, 25] {
             let mut stream = Stream::connect(server.tcp);
             let result = (|| {
-                stream.say(&check[..cut])?;
+                stream.send(&check[..cut])?;
                 std::thread::sleep(gap);
                 let offer = Offer::parse(&stream.ask(&check[cut..])?)?;
                 offer.must_be_for(bytes.len())?;
                 let message = format!("Get2,{}", offer.id);
                 for cut in [1, 3, 4, 5] {
-                    stream.say(&message[..cut])?;
+                    stream.send(&message[..cut])?;
                     std::thread::sleep(gap);
                     let answer = stream.ask(&message[cut..])?;
                     offer.data(2, &answer)?;
@@ -109,7 +109,7 @@ fn a_message_may_come_in_two_segments() {
 }
 
 #[test]
-fn an_id_from_udp_is_good_over_tcp_and_the_other_way_round() {
+fn an_id_from_udp_is_valid_over_tcp_and_the_reverse() {
     let (server, bytes) = server();
     let device = Device::new(server.udp);
     let offer = device.check(user("1.0.0")).unwrap();
@@ -121,7 +121,7 @@ fn an_id_from_udp_is_good_over_tcp_and_the_other_way_round() {
 }
 
 #[test]
-fn nonsense_ends_no_more_than_its_own_connection() {
+fn nonsense_ends_only_its_own_connection() {
     let (server, _) = server();
     for nonsense in [
         &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
@@ -133,9 +133,9 @@ fn nonsense_ends_no_more_than_its_own_connection() {
         b"LUAUPDATE,1,2,3",
     ] {
         let mut stream = Stream::connect(server.tcp);
-        let _ = stream.say(nonsense);
+        let _ = stream.send(nonsense);
         let _ = stream.0.set_read_timeout(Some(Duration::from_millis(200)));
-        let _ = stream.hear();
+        let _ = stream.receive();
     }
     let mut stream = Stream::connect(server.tcp);
     Offer::parse(&stream.ask(user("1.0.0")).unwrap()).unwrap();
@@ -146,12 +146,12 @@ fn a_module_that_asks_for_the_next_packet_before_it_read_the_last_gets_both() {
     let (server, bytes) = server();
     let mut stream = Stream::connect(server.tcp);
     let offer = Offer::parse(&stream.ask(user("1.0.0")).unwrap()).unwrap();
-    stream.say(format!("Get1,{}", offer.id)).unwrap();
+    stream.send(format!("Get1,{}", offer.id)).unwrap();
     std::thread::sleep(Duration::from_millis(200));
-    stream.say(format!("Get2,{}", offer.id)).unwrap();
+    stream.send(format!("Get2,{}", offer.id)).unwrap();
     let mut got = Vec::new();
     while got.len() < 2 * 1024 {
-        got.extend(stream.hear().unwrap());
+        got.extend(stream.receive().unwrap());
     }
     assert_eq!(offer.data(1, &got[..1024]).unwrap(), &bytes[..1022]);
     assert_eq!(offer.data(2, &got[1024..]).unwrap(), &bytes[1022..2044]);

@@ -7,8 +7,9 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use common::datagrams::{Device, Dice, Offer, PACKET};
+use common::datagrams::{Device, Offer, PACKET};
 use common::packages::noise;
+use common::random::Random;
 use common::{IMEI, Place, Rows, Server, luat, reply};
 use serde_json::json;
 
@@ -42,7 +43,7 @@ fn files_of_awkward_sizes_arrive_whole_over_a_bad_network() {
     }
     let server = Server::start_in(place, &[]);
     let mut rows = Rows::default();
-    let mut dice = Dice::new(20_261_122);
+    let mut random = Random(20_261_122);
     for (size, bytes) in sizes.iter().zip(&files) {
         server.wait_until_offered(&luat(&format!("size{size}"), OTHER, "1.0.0"), bytes);
         for message in [
@@ -54,7 +55,7 @@ fn files_of_awkward_sizes_arrive_whole_over_a_bad_network() {
                 &message,
                 device.check(&message).and_then(|offer| {
                     offer.must_be_for(*size)?;
-                    let got = device.download_badly(offer, &mut dice, 16, 5, 10)?;
+                    let got = device.download_badly(offer, &mut random, 16, 5, 10)?;
                     ensure!(got == *bytes, "other bytes");
                     Ok(())
                 }),
@@ -98,13 +99,13 @@ fn the_largest_file_of_65535_packets_arrives_whole_over_a_bad_network() {
     assert_eq!((offer.count, offer.last), (65535, PACKET));
     let start = Instant::now();
     let got = device
-        .download_badly(offer, &mut Dice::new(7), 256, 1, 1)
+        .download_badly(offer, &mut Random(7), 256, 1, 1)
         .unwrap();
     assert!(got == bytes, "other bytes");
     println!("65535 packets in {:.1?}", start.elapsed());
     assert!(
         device
-            .must_say(format!("Get65536,{}", offer.id), "ERR")
+            .must_reply(format!("Get65536,{}", offer.id), "ERR")
             .is_ok(),
         "packet 65536"
     );
@@ -135,7 +136,7 @@ fn a_file_of_more_than_65535_packets_is_for_http_alone() {
     assert_eq!((reply.status, reply.body.len() as u64), (200, size));
     let device = Device::new(server.udp);
     device
-        .must_say(user("huge", "1.0.0"), "no upgrade")
+        .must_reply(user("huge", "1.0.0"), "no upgrade")
         .unwrap();
     // An older release that the protocol can transfer is offered instead.
     let offer = device.check(user("huge", "0.9.9")).unwrap();
@@ -143,7 +144,7 @@ fn a_file_of_more_than_65535_packets_is_for_http_alone() {
 }
 
 #[test]
-fn what_names_no_packet_of_ours_gets_err() {
+fn a_request_for_an_unknown_packet_gets_err() {
     let (server, _) = server(3000, &[]);
     let device = Device::new(server.udp);
     let offer = device.check(user("P", "1.0.0")).unwrap();
@@ -162,7 +163,7 @@ fn what_names_no_packet_of_ours_gets_err() {
         "Get1,99999999999999999999".to_owned(),
         format!("{prefix},Get0,{id}"),
     ] {
-        rows.row(&message, device.must_say(&message, "ERR"));
+        rows.row(&message, device.must_reply(&message, "ERR"));
         // Wait, because the rate limit of wrong ids is low. This test is not about the limit.
         std::thread::sleep(Duration::from_millis(150));
     }
@@ -217,7 +218,7 @@ fn names_and_versions_are_taken_as_modules_write_them() {
             format!("{IMEI},{project}_Luat_V0035_8955,factory"),
             format!("{IMEI},{project}_Luat_V0035_8955,"),
         ] {
-            rows.row(&message, device.must_say(&message, "version error"));
+            rows.row(&message, device.must_reply(&message, "version error"));
         }
     }
     rows.finish();
@@ -233,7 +234,7 @@ fn unknown_text_is_answered_by_unknown_function_and_never_by_more_than_was_sent(
         "hello hello hello hello",
         "862991443753386;P_Luat_V0035_8955;1.0.0",
     ] {
-        rows.row(text, device.must_say(text, "unknown function"));
+        rows.row(text, device.must_reply(text, "unknown function"));
     }
     for text in [
         "a",
@@ -259,7 +260,7 @@ fn unknown_text_is_answered_by_unknown_function_and_never_by_more_than_was_sent(
 }
 
 #[test]
-fn our_own_replies_and_what_is_no_text_are_never_answered() {
+fn replies_of_the_server_and_non_text_get_no_reply() {
     let (server, _) = server(100, &[]);
     let device = Device::new(server.udp);
     let mut rows = Rows::default();
@@ -392,12 +393,12 @@ fn ipv6_modules_are_served_as_well_and_ipv4_ones_on_the_same_socket() {
     let asked = SocketAddr::new("127.0.0.1".parse().unwrap(), port);
     let offer = Device::new(asked).check(user("P", "1.0.0")).unwrap();
     Device::at("127.0.1.1".parse().unwrap(), asked)
-        .must_say(format!("Get1,{}", offer.id), "ERR")
+        .must_reply(format!("Get1,{}", offer.id), "ERR")
         .unwrap();
 }
 
 #[test]
-fn an_id_is_good_only_in_the_network_that_was_given_it() {
+fn an_id_is_valid_only_in_the_network_that_received_it() {
     let (server, bytes) = server(3000, &["--udp", "0.0.0.0:0"]);
     let asked = SocketAddr::new("127.0.0.1".parse().unwrap(), server.udp.port());
     let device = Device::at("127.0.0.1".parse().unwrap(), asked);
@@ -408,7 +409,7 @@ fn an_id_is_good_only_in_the_network_that_was_given_it() {
     // A device from another network, or with a forged source address, cannot use the id.
     let stranger = Device::at("127.0.1.1".parse().unwrap(), asked);
     stranger
-        .must_say(format!("Get1,{}", offer.id), "ERR")
+        .must_reply(format!("Get1,{}", offer.id), "ERR")
         .unwrap();
     // A check of this device gets a separate id.
     let own = stranger.check(user("P", "1.0.0")).unwrap();
@@ -417,19 +418,19 @@ fn an_id_is_good_only_in_the_network_that_was_given_it() {
 }
 
 #[test]
-fn with_udp_roaming_an_id_is_good_everywhere() {
+fn with_udp_roaming_an_id_is_valid_everywhere() {
     let (server, bytes) = server(3000, &["--udp", "0.0.0.0:0", "--udp-roaming"]);
     let asked = SocketAddr::new("127.0.0.1".parse().unwrap(), server.udp.port());
     let offer = Device::new(asked).check(user("P", "1.0.0")).unwrap();
     let roamed = Device::at("127.0.1.1".parse().unwrap(), asked);
     assert_eq!(roamed.download(offer).unwrap(), bytes);
     roamed
-        .must_say(format!("Get1,{}", offer.id ^ 1), "ERR")
+        .must_reply(format!("Get1,{}", offer.id ^ 1), "ERR")
         .unwrap();
 }
 
 #[test]
-fn who_guesses_ids_gets_few_answers_and_disturbs_nobody() {
+fn a_client_that_guesses_ids_gets_few_replies_and_disturbs_no_module() {
     let (server, bytes) = server(3000, &["--udp", "0.0.0.0:0"]);
     let asked = SocketAddr::new("127.0.0.1".parse().unwrap(), server.udp.port());
     let honest = Device::at("127.0.0.1".parse().unwrap(), asked);
@@ -451,19 +452,19 @@ fn who_guesses_ids_gets_few_answers_and_disturbs_nobody() {
 }
 
 #[test]
-fn a_release_for_others_says_so_in_the_words_of_the_first_server() {
+fn a_release_for_other_devices_is_refused_in_the_words_of_the_first_server() {
     let (server, _) = server(100, &[]);
     let device = Device::new(server.udp);
     device
-        .must_say(user("nowhere", "1.0.0"), "no upgrade")
+        .must_reply(user("nowhere", "1.0.0"), "no upgrade")
         .unwrap();
     device
-        .must_say(user("P", "1.0.1"), "version error")
+        .must_reply(user("P", "1.0.1"), "version error")
         .unwrap();
     server.rules("P/1.0.1/release.json", json!({ "allow": [OTHER] }));
     server.wait_until_refused(&luat("P", IMEI, "1.0.0"), 403, 21);
     device
-        .must_say(user("P", "1.0.0"), "imei range error")
+        .must_reply(user("P", "1.0.0"), "imei range error")
         .unwrap();
     let answer = device
         .ask(format!("{OTHER},P_Luat_V0035_8955,1.0.0"))

@@ -64,7 +64,7 @@ fn request(size: usize, last: &str) -> Vec<u8> {
 
 // Case 34.
 #[test]
-fn a_file_of_300_bytes_updates_and_so_does_every_other_small_one() {
+fn a_file_of_300_bytes_and_every_other_small_file_updates() {
     let sizes = [1, 2, 300, 900, 1100, 1300, 1400, 1500, 16_384, 40_000];
     let (server, files) = server(&sizes);
     for (size, bytes) in sizes.iter().zip(&files) {
@@ -93,7 +93,7 @@ fn a_module_with_a_slow_link_updates() {
 
 // Case 34.
 #[test]
-fn the_head_arrives_alone_and_the_body_a_good_while_later() {
+fn the_head_arrives_alone_and_the_body_later() {
     let (server, files) = server(&[300]);
     let mut stream = connect_from(None, server.http, 0);
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -124,7 +124,7 @@ fn every_other_client_gets_head_and_body_at_once() {
 }
 
 #[test]
-fn a_refusal_stays_in_one_segment_and_a_client_that_goes_away_meanwhile_leaves_nothing() {
+fn a_refusal_stays_in_one_segment_and_a_client_that_closes_early_leaves_nothing() {
     let (server, files) = server(&[300]);
     let newest = String::from_utf8(request(300, "")).unwrap();
     let newest = newest.replace("version=1.0.0", "version=1.0.1");

@@ -23,7 +23,7 @@ fn server() -> (Server, Vec<u8>) {
 }
 
 #[test]
-fn every_way_to_spoil_a_url_is_understood() {
+fn every_malformed_url_is_understood() {
     let (server, bytes) = server();
     let mut rows = Rows::default();
     let rest = "project_key=k&firmware_name=demo_LuatOS-SoC_EC618&version=1103.1.2";
@@ -93,7 +93,7 @@ fn every_way_to_spoil_a_url_is_understood() {
 }
 
 #[test]
-fn gbk_bytes_in_the_target_do_no_harm() {
+fn gbk_bytes_in_the_target_are_accepted() {
     let (server, bytes) = server();
     // "仓库" in GBK.
     let mut request = format!("GET /update?imei={IMEI}&device_key=").into_bytes();
@@ -112,7 +112,7 @@ fn gbk_bytes_in_the_target_do_no_harm() {
 }
 
 #[test]
-fn a_plus_is_a_plus() {
+fn a_plus_sign_is_not_decoded_as_a_space() {
     let place = Place::new();
     let bytes = noise(3, 1000);
     place.drop_firmware("a+b/1.0.1/update.bin", &bytes);
@@ -217,7 +217,7 @@ fn no_request_that_names_no_project_gets_a_file_or_a_redirect() {
 }
 
 #[test]
-fn a_server_that_no_module_can_reach_says_so() {
+fn a_server_that_no_module_can_reach_reports_it() {
     let server = Server::start(&[]);
     server.wait_for_log("warns of an address that modules cannot reach", |line| {
         let line = line.to_lowercase();
@@ -244,7 +244,7 @@ fn a_url_without_its_question_mark_is_hinted_at_in_the_log() {
 }
 
 #[test]
-fn what_the_network_sends_cannot_forge_or_colour_a_log_line() {
+fn no_request_can_forge_or_colour_a_log_line() {
     let (server, _) = server();
     let mark = server.log_mark();
     let target = format!(
@@ -269,7 +269,7 @@ fn what_the_network_sends_cannot_forge_or_colour_a_log_line() {
 }
 
 #[test]
-fn a_device_that_calls_itself_many_things_is_never_an_error() {
+fn a_device_with_many_names_is_never_an_error() {
     let (server, bytes) = server();
     let mut rows = Rows::default();
     for id in [

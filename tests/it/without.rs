@@ -20,7 +20,7 @@ const ALL: [&str; 4] = ["memfd", "leases", "defer-accept", "inotify"];
 
 /// Performs the main tasks: a file dropped while the server runs, HTTP, a resume, UDP, a file replaced in place during
 /// a download, kill -9 and a restart, SIGTERM. `flags` state the features to do without.
-fn main_job(flags: &[&str]) {
+fn check_main_tasks(flags: &[&str]) {
     // Without events the rescan finds new files.
     let flags: Vec<&str> = flags.iter().copied().chain(["--rescan", "1"]).collect();
     let server = Server::start(&flags);
@@ -51,7 +51,7 @@ fn main_job(flags: &[&str]) {
     let offer = device.check(&check).unwrap();
     assert_eq!(device.download(offer).unwrap(), first);
     device
-        .must_say(format!("Get1,{}", offer.id ^ 1), "ERR")
+        .must_reply(format!("Get1,{}", offer.id ^ 1), "ERR")
         .unwrap();
 
     // Overwrite and truncate the file in place during a download.
@@ -97,7 +97,7 @@ fn main_job(flags: &[&str]) {
 
 #[test]
 fn without_memfd_snapshots_are_unnamed_files() {
-    main_job(&["--without", "memfd"]);
+    check_main_tasks(&["--without", "memfd"]);
     // The snapshots are unnamed files.
     let server = Server::start(&["--without", "memfd"]);
     let bytes = noise(310, 200_000);
@@ -120,8 +120,8 @@ fn without_memfd_snapshots_are_unnamed_files() {
 }
 
 #[test]
-fn without_leases_a_file_must_be_still_for_longer() {
-    main_job(&["--without", "leases"]);
+fn without_leases_a_file_must_be_unchanged_for_longer() {
+    check_main_tasks(&["--without", "leases"]);
     // A writer that pauses for two seconds is not treated as finished.
     let server = Server::start(&["--without", "leases"]);
     let bytes = noise(311, 60_000);
@@ -142,7 +142,7 @@ fn without_leases_a_file_must_be_still_for_longer() {
 
 #[test]
 fn without_deferred_accepting_everything_is_the_same() {
-    main_job(&["--without", "defer-accept"]);
+    check_main_tasks(&["--without", "defer-accept"]);
     // Without the feature a silent connection is established immediately; with it, the connection stays half open.
     let cookies = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies");
     let deferring = cookies.is_ok_and(|text| text.trim() != "0");
@@ -173,8 +173,8 @@ fn tcp_states(local: u16, remote: u16) -> Vec<String> {
 }
 
 #[test]
-fn without_events_the_rescan_finds_what_is_new_and_a_signal_hurries_it() {
-    main_job(&["--without", "inotify"]);
+fn without_events_the_rescan_or_a_signal_finds_new_files() {
+    check_main_tasks(&["--without", "inotify"]);
     let server = Server::start(&["--without", "inotify", "--rescan", "3600"]);
     server.wait_for_log("says that there are no events", |line| {
         line.contains("events are not available")
@@ -198,13 +198,13 @@ fn without_events_the_rescan_finds_what_is_new_and_a_signal_hurries_it() {
 }
 
 #[test]
-fn without_any_of_them_the_main_job_is_done() {
+fn without_all_optional_features_modules_are_updated() {
     let flags: Vec<&str> = ALL.iter().flat_map(|name| ["--without", *name]).collect();
-    main_job(&flags);
+    check_main_tasks(&flags);
 }
 
 #[test]
-fn the_environment_can_say_it_and_the_help_does_not() {
+fn features_can_be_disabled_in_the_environment_and_the_help_omits_it() {
     let place = Place::new();
     let mut command = luat_ota();
     command.args(serve_arguments(&place, &[]));
@@ -275,7 +275,7 @@ fn beside_a_read_only_folder_the_state_is_elsewhere_or_nowhere() {
 }
 
 #[test]
-fn a_stick_with_vfat_is_served_and_may_be_written_in_place() {
+fn a_vfat_stick_is_served_and_may_be_written_in_place() {
     let place = Place::new();
     let image = place.root.join("stick.img");
     std::fs::File::create(&image)

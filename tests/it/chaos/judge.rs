@@ -29,7 +29,7 @@ pub(super) fn judge(world: &mut World, device: &mut Device, played: &Played) {
                 .any(|image| image.project == device.project && image.bytes.starts_with(bytes));
             let takes_half = device.client.luatos_core() >= Some(Core::D2025_12_19);
             if !(takes_half && of_one_file) {
-                world.wrongs.push(format!(
+                world.violations.push(format!(
                     "{} {} flashed {} bytes that are none of the files: {why}; {:?}",
                     device.client.name(),
                     device.imei,
@@ -51,8 +51,8 @@ fn is_file(world: &World, device: &Device, bytes: &[u8]) -> bool {
     images.any(|image| image.project == device.project && *image.bytes == bytes)
 }
 
-/// The files whose beginning or end these bytes have, as a sentence.
-pub(super) fn made_of(images: &[Image], bytes: &[u8]) -> String {
+/// The files whose first or last bytes are also those of these bytes, for a message.
+pub(super) fn similar_files(images: &[Image], bytes: &[u8]) -> String {
     let mut text = String::new();
     for image in images {
         let same = |(a, b): &(&u8, &u8)| a == b;
@@ -84,12 +84,12 @@ fn updated(world: &mut World, device: &mut Device, bytes: &[u8], played: &Played
         .map(|image| image.number)
         .max();
     let Some(number) = number else {
-        world.wrongs.push(format!(
+        world.violations.push(format!(
             "{} {} got {} bytes that are none of the files{}; {:?}",
             device.client.name(),
             device.imei,
             bytes.len(),
-            made_of(&world.images, bytes),
+            similar_files(&world.images, bytes),
             played.exchanges,
         ));
         return;
@@ -103,13 +103,13 @@ fn updated(world: &mut World, device: &mut Device, bytes: &[u8], played: &Played
     // A server that is killed while the last bytes are on their way does not know that they arrived; one
     // without its state knows of none.
     let forgotten = world.counts.kills + ALLOWED * world.counts.states_lost;
-    let entry = device.deliveries.entry(short(bytes));
+    let entry = device.deliveries.entry(short_hash(bytes));
     let (deliveries, before) = entry.or_insert((0, forgotten));
     *deliveries += 1;
     let hours = u32::try_from(variable("LUAT_OTA_CHAOS_SECONDS").unwrap_or(0) / 3600).unwrap();
     // What a clone reports counts for the device: its success takes reverts back.
     if !device.has_clone && *deliveries > ALLOWED + 2 * hours + (forgotten - *before) {
-        world.wrongs.push(format!(
+        world.violations.push(format!(
             "{} {} got the same failed content {deliveries} times",
             device.client.name(),
             device.imei,
@@ -117,8 +117,8 @@ fn updated(world: &mut World, device: &mut Device, bytes: &[u8], played: &Played
     }
 }
 
-/// Checks that every generation gets the newest file once the folder no longer changes.
-pub(super) fn everyone_updates(server: &Server, newest: &[Image]) {
+/// Checks that every generation gets the newest files once the folder no longer changes.
+pub(super) fn check_that_all_update(server: &Server, newest: &[Image]) {
     for image in newest {
         let target = luat(PROJECTS[image.project], "862991449999999", "1.0.0");
         server.wait_until_offered(&target, &image.bytes);

@@ -15,14 +15,14 @@
 //! binary to test instead of the one built with the test.
 #![cfg(feature = "lab")]
 
-mod breaker;
+mod disturber;
 mod judge;
-
-use breaker::Breaker;
-use judge::{everyone_updates, judge};
+mod pairs;
 
 use crate::common;
-mod pairs;
+
+use disturber::FolderDisturber;
+use judge::{check_that_all_update, judge};
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -34,6 +34,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::packages::noise;
+use common::random::Random;
+use common::recipes::StopOnDrop;
 use common::{Log, Place, Server, both, clean, luat, run_command, serve_arguments};
 use luat_ota::modems::driver::{Played, Settings, play};
 use luat_ota::modems::generations::{Client, Module, Transport};
@@ -70,23 +72,6 @@ const FALLS_BACK: u64 = 5;
 /// bound by bytes permits (attempts + 2), and one that may be in progress when the bound is reached.
 const ALLOWED: u32 = 3 + 2 + 1;
 
-/// A reproducible random number generator.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % end
-    }
-
-    fn one_in(&mut self, of: u64) -> bool {
-        self.below(of) == 0
-    }
-}
-
 /// A file that was dropped at some time.
 #[derive(Clone)]
 struct Image {
@@ -102,7 +87,7 @@ struct World {
     addresses: Option<(SocketAddr, SocketAddr, SocketAddr)>,
     images: Vec<Image>,
     /// Violations of the promise.
-    wrongs: Vec<String>,
+    violations: Vec<String>,
     counts: Counts,
 }
 
@@ -158,7 +143,7 @@ struct Device {
     deliveries: HashMap<u64, (u32, u32)>,
 }
 
-fn short(bytes: &[u8]) -> u64 {
+fn short_hash(bytes: &[u8]) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
@@ -182,7 +167,7 @@ fn start(place: Place) -> Server {
 }
 
 #[test]
-fn no_image_is_torn_and_no_failed_content_is_given_for_ever() {
+fn no_image_is_torn_and_no_failed_content_is_repeated_without_end() {
     let seconds = variable("LUAT_OTA_CHAOS_SECONDS").unwrap_or(25);
     let seed = variable("LUAT_OTA_CHAOS_SEED").unwrap_or_else(|| {
         let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
@@ -191,8 +176,8 @@ fn no_image_is_torn_and_no_failed_content_is_given_for_ever() {
     println!("LUAT_OTA_CHAOS_SECONDS={seconds} LUAT_OTA_CHAOS_SEED={seed}");
     let world = Mutex::new(World::default());
     let place = Place::new();
-    let mut chance = Chance(seed);
-    let mut breaker = Breaker {
+    let mut random = Random(seed);
+    let mut disturber = FolderDisturber {
         world: &world,
         root: place.firmware(),
         newest: [0; PROJECTS.len()],
@@ -200,45 +185,49 @@ fn no_image_is_torn_and_no_failed_content_is_given_for_ever() {
         settling: false,
     };
     for project in 0..PROJECTS.len() {
-        breaker.add(&mut chance, project);
+        disturber.add(&mut random, project);
     }
     let server = start(place);
     world.lock().unwrap().addresses = Some((server.http, server.udp, server.tcp));
-    let over = AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     let end = Instant::now() + Duration::from_secs(seconds);
     let server = std::thread::scope(|scope| {
         // The players must stop if anything here fails.
-        let _over = Over(&over);
+        let _stop = StopOnDrop(&stop);
         for player in 0..PLAYERS {
-            let (world, over) = (&world, &over);
-            scope.spawn(move || live(world, over, seed, player));
+            let (world, stop) = (&world, &stop);
+            scope.spawn(move || play_devices(world, stop, seed, player));
         }
-        let (pairs_world, pairs_over) = (&world, &over);
-        scope.spawn(move || pairs::live(pairs_world, pairs_over, seed));
+        let (pairs_world, pairs_stop) = (&world, &stop);
+        scope.spawn(move || pairs::play(pairs_world, pairs_stop, seed));
         let mut server = server;
         let mut next_kill = Instant::now() + Duration::from_secs(4);
         while Instant::now() < end {
             if Instant::now() >= next_kill {
                 // Delete the state at least once.
                 let kills = world.lock().unwrap().counts.kills;
-                let loses_state = kills == 1 || chance.one_in(LOSES_STATE);
+                let loses_state = kills == 1 || random.one_in(LOSES_STATE);
                 server = kill_and_start(&world, server, loses_state);
-                next_kill = Instant::now() + Duration::from_millis(2500 + chance.below(5000));
+                next_kill = Instant::now() + Duration::from_millis(2500 + random.below(5000));
             }
-            breaker.disturb(&mut chance);
+            disturber.disturb(&mut random);
             world.lock().unwrap().counts.changes += 1;
             // This does not wait for an event. It is the pace of a person and a build server.
-            std::thread::sleep(Duration::from_millis(100 + chance.below(700)));
-            assert!(server.lives(), "the server died");
+            std::thread::sleep(Duration::from_millis(100 + random.below(700)));
+            assert!(server.is_running(), "the server died");
         }
         server
     });
-    let newest = breaker.settle(&mut chance);
-    everyone_updates(&server, &newest);
+    let newest = disturber.settle(&mut random);
+    check_that_all_update(&server, &newest);
     let mut world = world.into_inner().unwrap();
     world.counts.add_log(&server.log);
     println!("{:#?}, {} files", world.counts, world.images.len());
-    assert!(world.wrongs.is_empty(), "{}", world.wrongs.join("\n"));
+    assert!(
+        world.violations.is_empty(),
+        "{}",
+        world.violations.join("\n")
+    );
     let enough = u32::try_from(seconds).unwrap_or(u32::MAX);
     assert!(world.counts.updates > enough, "hardly anything happened");
     let counts = &world.counts;
@@ -246,15 +235,6 @@ fn no_image_is_torn_and_no_failed_content_is_given_for_ever() {
     assert!(counts.of_clones > 0 && counts.pairs_whole > 0);
     assert!(counts.resumes > 0 && counts.resumes_refused > 0);
     assert!(seconds < 100 || counts.resumes_after_a_kill > 0);
-}
-
-/// Stops the players when dropped.
-struct Over<'o>(&'o AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Kills the server at any moment, verifies that the journal can be loaded, and starts the server again.
@@ -269,16 +249,16 @@ fn kill_and_start(world: &Mutex<World>, server: Server, loses_state: bool) -> Se
             .arg("--state")
             .arg(&state),
     );
-    let mut wrongs = Vec::new();
+    let mut violations = Vec::new();
     if !devices.status.success() {
-        wrongs.push(format!("after a kill: {}", both(&devices)));
+        violations.push(format!("after a kill: {}", both(&devices)));
     }
     if loses_state {
         std::fs::remove_dir_all(&state).unwrap();
     }
     let server = start(place);
     let mut world = world.lock().unwrap();
-    world.wrongs.extend(wrongs);
+    world.violations.extend(violations);
     world.counts.add_log(&log);
     world.counts.kills += 1;
     world.counts.states_lost += u32::from(loses_state);
@@ -288,23 +268,23 @@ fn kill_and_start(world: &Mutex<World>, server: Server, loses_state: bool) -> Se
 }
 
 /// Plays devices of all generations, one after the other, until the test is over.
-fn live(world: &Mutex<World>, over: &AtomicBool, seed: u64, player: usize) {
-    let mut chance = Chance(seed ^ (player as u64 + 1).wrapping_mul(0xD134_2543_DE82_EF95));
+fn play_devices(world: &Mutex<World>, stop: &AtomicBool, seed: u64, player: usize) {
+    let mut random = Random(seed ^ (player as u64 + 1).wrapping_mul(0xD134_2543_DE82_EF95));
     let clients = Client::all();
     let began = Instant::now();
     let mut life = 0;
-    let mut devices = devices(&clients, player, life, &mut chance);
-    while !over.load(Ordering::Relaxed) {
+    let mut devices = devices(&clients, player, life, &mut random);
+    while !stop.load(Ordering::Relaxed) {
         if began.elapsed().as_secs() / ID_LIFE > life {
             life += 1;
-            devices = self::devices(&clients, player, life, &mut chance);
+            devices = self::devices(&clients, player, life, &mut random);
         }
-        let at = usize::try_from(chance.below(devices.len() as u64)).unwrap();
-        attempt(world, &mut devices[at], &mut chance);
+        let at = random.index(devices.len());
+        attempt(world, &mut devices[at], &mut random);
     }
 }
 
-fn devices(clients: &[Client], player: usize, life: u64, chance: &mut Chance) -> Vec<Device> {
+fn devices(clients: &[Client], player: usize, life: u64, random: &mut Random) -> Vec<Device> {
     let is_clone = player == CLONES;
     let has_clone = is_clone || player + 1 == CLONES;
     let identity = player - usize::from(is_clone);
@@ -318,7 +298,7 @@ fn devices(clients: &[Client], player: usize, life: u64, chance: &mut Chance) ->
             imei: format!("86299144{:03}{number:04}", life % 1000),
             project: number % PROJECTS.len(),
             number: 0,
-            falls_back: chance.one_in(FALLS_BACK),
+            falls_back: random.one_in(FALLS_BACK),
             has_clone,
             source: IpAddr::V4(Ipv4Addr::new(127, 1 + net, host, last)),
             deliveries: HashMap::new(),
@@ -354,16 +334,16 @@ fn module(imei: &str, project: usize, number: u32) -> Module {
     }
 }
 
-fn attempt(world: &Mutex<World>, device: &mut Device, chance: &mut Chance) {
+fn attempt(world: &Mutex<World>, device: &mut Device, random: &mut Random) {
     let addresses = world.lock().unwrap().addresses.unwrap();
     let endpoint = endpoint(device.client, addresses);
     let module = module(&device.imei, device.project, device.number);
     let settings = Settings {
         cap: Duration::from_secs(20),
-        bandwidth: chance.one_in(2).then(|| 50_000 + chance.below(1_000_000)),
-        loss: if chance.one_in(3) { 2 } else { 0 },
-        cut_after: chance.one_in(2).then(|| chance.below(200_000)),
-        seed: chance.below(u64::MAX),
+        bandwidth: random.one_in(2).then(|| 50_000 + random.below(1_000_000)),
+        loss: if random.one_in(3) { 2 } else { 0 },
+        cut_after: random.one_in(2).then(|| random.below(200_000)),
+        seed: random.below(u64::MAX),
         source: Some(device.source),
         ..Settings::probing(Duration::from_millis(300))
     };

@@ -12,8 +12,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::judge::made_of;
-use super::{Chance, PROJECTS, World};
+use super::judge::similar_files;
+use super::{PROJECTS, World};
+use crate::common::random::Random;
 use crate::common::{get_with, luat, try_connect_from};
 
 /// Number of pairs that are played at the same time.
@@ -26,7 +27,7 @@ const PACE: Duration = Duration::from_millis(2);
 const REQUESTS: u32 = 60;
 
 #[derive(Default)]
-struct Unit {
+struct PairModule {
     has: Vec<u8>,
     open: Option<Open>,
     /// Number of kills of the server when this module received its last byte.
@@ -49,24 +50,24 @@ struct Pair {
     requests: u32,
     /// Number of state losses after which both modules have asked.
     losses: u32,
-    units: [Unit; 2],
+    modules: [PairModule; 2],
 }
 
 /// The current state of the server.
 #[derive(Clone, Copy)]
-struct Now {
+struct ServerState {
     http: SocketAddr,
     losses: u32,
     kills: u32,
 }
 
 /// Plays all pairs until the test is over.
-pub fn live(world: &Mutex<World>, over: &AtomicBool, seed: u64) {
-    let mut chance = Chance(seed ^ 0x6A09_E667_F3BC_C909);
+pub fn play(world: &Mutex<World>, stop: &AtomicBool, seed: u64) {
+    let mut random = Random(seed ^ 0x6A09_E667_F3BC_C909);
     let mut pairs: Vec<_> = (0..PAIRS).map(Pair::new).collect();
-    while !over.load(Ordering::Relaxed) {
-        let at = usize::try_from(chance.below(PAIRS as u64)).unwrap();
-        pairs[at].step(world, &mut chance);
+    while !stop.load(Ordering::Relaxed) {
+        let at = random.index(PAIRS);
+        pairs[at].step(world, &mut random);
         // This does not wait for an event.
         std::thread::sleep(PACE);
     }
@@ -79,7 +80,7 @@ impl Pair {
             ids: 0,
             requests: 0,
             losses: 0,
-            units: Default::default(),
+            modules: Default::default(),
         }
     }
 
@@ -87,12 +88,12 @@ impl Pair {
         format!("86299146{:02}{:05}", self.number, self.ids % 100_000)
     }
 
-    fn step(&mut self, world: &Mutex<World>, chance: &mut Chance) {
+    fn step(&mut self, world: &Mutex<World>, random: &mut Random) {
         let now = {
             let world = world.lock().unwrap();
             let (http, ..) = world.addresses.unwrap();
             let (losses, kills) = (world.counts.states_lost, world.counts.kills);
-            Now {
+            ServerState {
                 http,
                 losses,
                 kills,
@@ -100,61 +101,69 @@ impl Pair {
         };
         if self.losses != now.losses {
             // The connections ended with the server.
-            self.units.iter_mut().for_each(|unit| unit.open = None);
-            if self.units.iter().all(|unit| unit.has.is_empty()) {
+            self.modules
+                .iter_mut()
+                .for_each(|module| module.open = None);
+            if self.modules.iter().all(|module| module.has.is_empty()) {
                 self.losses = now.losses;
             }
         }
-        let has_whole = self.units.iter().any(|unit| unit.done);
-        let is_over = has_whole || self.requests > REQUESTS;
-        if is_over && self.units.iter().all(|unit| unit.has.is_empty()) {
+        let has_whole = self.modules.iter().any(|module| module.done);
+        let is_used_up = has_whole || self.requests > REQUESTS;
+        if is_used_up && self.modules.iter().all(|module| module.has.is_empty()) {
             (self.ids, self.requests) = (self.ids + 1, 0);
-            self.units = Default::default();
+            self.modules = Default::default();
             return;
         }
-        let at = usize::try_from(chance.below(2)).unwrap();
-        if self.units[at].open.is_some() {
-            self.go_on(world, at, now, chance);
+        let at = random.index(2);
+        if self.modules[at].open.is_some() {
+            self.continue_read(world, at, now, random);
             return;
         }
-        let has = self.units[at].has.len();
+        let has = self.modules[at].has.len();
         // No download after a complete one: downloading again with the old version is a case for the loop guard.
-        let may_begin = self.losses == now.losses && !is_over;
+        let may_begin = self.losses == now.losses && !is_used_up;
         match (has, may_begin) {
             (0, true) => self.ask(world, at, 0, now),
             (0, false) => {}
-            (_, true) if chance.one_in(10) => self.ask(world, at, 0, now),
+            (_, true) if random.one_in(10) => self.ask(world, at, 0, now),
             (_, _) => self.ask(world, at, has, now),
         }
     }
 
     /// Reads some bytes, or closes the connection.
-    fn go_on(&mut self, world: &Mutex<World>, at: usize, now: Now, chance: &mut Chance) {
-        if chance.one_in(30) {
-            self.units[at].open = None;
+    fn continue_read(
+        &mut self,
+        world: &Mutex<World>,
+        at: usize,
+        now: ServerState,
+        random: &mut Random,
+    ) {
+        if random.one_in(30) {
+            self.modules[at].open = None;
             return;
         }
-        let most = usize::try_from(1 + chance.below(2048)).unwrap();
+        let most = 1 + random.index(2048);
         let mut buffer = vec![0; most];
-        let unit = &mut self.units[at];
-        let Some(open) = &mut unit.open else { return };
+        let module = &mut self.modules[at];
+        let Some(open) = &mut module.open else { return };
         match open.stream.read(&mut buffer) {
-            Ok(0) | Err(_) => unit.open = None,
+            Ok(0) | Err(_) => module.open = None,
             Ok(count) => self.received(world, at, &buffer[..count], now),
         }
     }
 
-    fn received(&mut self, world: &Mutex<World>, at: usize, bytes: &[u8], now: Now) {
+    fn received(&mut self, world: &Mutex<World>, at: usize, bytes: &[u8], now: ServerState) {
         let (imei, project) = (self.imei(), self.number % PROJECTS.len());
-        let unit = &mut self.units[at];
-        unit.has.extend_from_slice(bytes);
-        unit.kills = now.kills;
-        let size = unit.open.as_ref().map_or(usize::MAX, |open| open.size);
-        if unit.has.len() < size {
+        let module = &mut self.modules[at];
+        module.has.extend_from_slice(bytes);
+        module.kills = now.kills;
+        let size = module.open.as_ref().map_or(usize::MAX, |open| open.size);
+        if module.has.len() < size {
             return;
         }
-        let got = std::mem::take(&mut unit.has);
-        (unit.open, unit.done) = (None, true);
+        let got = std::mem::take(&mut module.has);
+        (module.open, module.done) = (None, true);
         let world = &mut *world.lock().unwrap();
         world.counts.pairs_whole += 1;
         let is_a_file = world
@@ -162,17 +171,17 @@ impl Pair {
             .iter()
             .any(|image| image.project == project && *image.bytes == got);
         if !is_a_file {
-            let wrong = format!(
+            let violation = format!(
                 "one of two {imei} got {} bytes that are none of the files{}",
                 got.len(),
-                made_of(&world.images, &got)
+                similar_files(&world.images, &got)
             );
-            world.wrongs.push(wrong);
+            world.violations.push(violation);
         }
     }
 
     /// Requests the bytes from `from` on.
-    fn ask(&mut self, world: &Mutex<World>, at: usize, from: usize, now: Now) {
+    fn ask(&mut self, world: &Mutex<World>, at: usize, from: usize, now: ServerState) {
         let target = luat(
             PROJECTS[self.number % PROJECTS.len()],
             &self.imei(),
@@ -191,29 +200,29 @@ impl Pair {
         };
         self.requests += u32::from(head.status < 500);
         let is_known = self.losses == now.losses;
-        let unit = &mut self.units[at];
+        let module = &mut self.modules[at];
         let mut world_now = world.lock().unwrap();
         let counts = &mut world_now.counts;
         match head.status {
             200 | 206 if head.start == 0 => {
                 counts.downloads += 1;
-                unit.has.clear();
+                module.has.clear();
             }
             206 => {
                 counts.resumes += 1;
-                counts.resumes_after_a_kill += u32::from(unit.kills < now.kills);
+                counts.resumes_after_a_kill += u32::from(module.kills < now.kills);
                 if head.start != from || !is_known {
-                    let wrong = format!(
+                    let violation = format!(
                         "{target} asked for bytes from {from} on and got {head:?}; its state is known: {is_known}"
                     );
-                    world_now.wrongs.push(wrong);
-                    unit.has.clear();
+                    world_now.violations.push(violation);
+                    module.has.clear();
                     return;
                 }
             }
             416 => {
                 counts.resumes_refused += 1;
-                unit.has.clear();
+                module.has.clear();
                 return;
             }
             500.. => {
@@ -223,12 +232,12 @@ impl Pair {
                 return;
             }
             _ => {
-                unit.has.clear();
+                module.has.clear();
                 return;
             }
         }
         drop(world_now);
-        unit.open = Some(Open {
+        module.open = Some(Open {
             stream,
             size: head.size,
         });

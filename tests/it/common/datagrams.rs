@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
+use super::random::Random;
 use super::reply::show;
 use crate::ensure;
 
@@ -125,7 +126,7 @@ impl Device {
     }
 
     /// Fails unless the reply is this text.
-    pub fn must_say(&self, message: impl AsRef<[u8]>, answer: &str) -> Result<(), String> {
+    pub fn must_reply(&self, message: impl AsRef<[u8]>, answer: &str) -> Result<(), String> {
         let message = message.as_ref();
         match self.ask(message) {
             Some(got) if got == answer.as_bytes() => Ok(()),
@@ -186,7 +187,7 @@ impl Device {
     pub fn download_badly(
         &self,
         offer: Offer,
-        dice: &mut Dice,
+        random: &mut Random,
         window: usize,
         loss: u64,
         twice: u64,
@@ -222,8 +223,8 @@ impl Device {
             let mut sent = Vec::new();
             while waiting.len() < window {
                 // Sometimes choose a packet other than the next one.
-                let chosen = if dice.percent(20) && missing.len() > 1 {
-                    let at = missing.len() - 1 - dice.below(missing.len().min(8));
+                let chosen = if random.percent(20) && missing.len() > 1 {
+                    let at = missing.len() - 1 - random.index(missing.len().min(8));
                     missing.swap_remove(at)
                 } else if let Some(number) = missing.pop() {
                     number
@@ -234,10 +235,10 @@ impl Device {
                 sent.push(chosen);
             }
             for number in sent {
-                let copies = if dice.percent(loss) {
+                let copies = if random.percent(loss) {
                     0
                 } else {
-                    1 + usize::from(dice.percent(twice))
+                    1 + usize::from(random.percent(twice))
                 };
                 for _ in 0..copies {
                     let message = format!("Get{number},{}", offer.id);
@@ -261,7 +262,7 @@ impl Device {
                 show(reply)
             );
             let data = offer.data(number, reply)?;
-            if dice.percent(loss) {
+            if random.percent(loss) {
                 continue;
             }
             if let Some(earlier) = packets.get(&number) {
@@ -274,30 +275,6 @@ impl Device {
             }
         }
         Ok(packets.into_values().flatten().collect())
-    }
-}
-
-/// A pseudo-random number generator that gives the same numbers in every run.
-pub struct Dice(u64);
-
-impl Dice {
-    pub fn new(seed: u64) -> Dice {
-        Dice(seed | 1)
-    }
-
-    pub fn roll(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 >> 11
-    }
-
-    pub fn below(&mut self, bound: usize) -> usize {
-        (self.roll() % bound as u64) as usize
-    }
-
-    pub fn percent(&mut self, share: u64) -> bool {
-        self.roll() % 100 < share
     }
 }
 
@@ -314,14 +291,14 @@ impl Stream {
         Stream(stream)
     }
 
-    pub fn say(&mut self, message: impl AsRef<[u8]>) -> Result<(), String> {
+    pub fn send(&mut self, message: impl AsRef<[u8]>) -> Result<(), String> {
         self.0
             .write_all(message.as_ref())
             .map_err(|error| error.to_string())
     }
 
     /// Reads once: the next reply, if it arrives in one segment.
-    pub fn hear(&mut self) -> Result<Vec<u8>, String> {
+    pub fn receive(&mut self) -> Result<Vec<u8>, String> {
         let mut buffer = [0; 4096];
         let length = self
             .0
@@ -331,7 +308,7 @@ impl Stream {
     }
 
     pub fn ask(&mut self, message: impl AsRef<[u8]>) -> Result<Vec<u8>, String> {
-        self.say(message)?;
-        self.hear()
+        self.send(message)?;
+        self.receive()
     }
 }

@@ -138,14 +138,14 @@ pub fn prose(text: &str) -> String {
 }
 
 /// A command of a `console` block, and the lines that it prints if the document shows them.
-pub struct Typed {
+pub struct ConsoleCommand {
     pub command: String,
     pub prints: Vec<String>,
 }
 
 /// The commands of `console` blocks, in order. A `\` at the end of a line continues the command in the next line.
-pub fn typed(blocks: &[String]) -> Vec<Typed> {
-    let mut typed: Vec<Typed> = Vec::new();
+pub fn parse_console(blocks: &[String]) -> Vec<ConsoleCommand> {
+    let mut typed: Vec<ConsoleCommand> = Vec::new();
     for block in blocks {
         let before = typed.len();
         for line in block.lines() {
@@ -154,7 +154,7 @@ pub fn typed(blocks: &[String]) -> Vec<Typed> {
                 [] => false,
             };
             match (line.strip_prefix("$ "), typed.last_mut()) {
-                (Some(command), _) => typed.push(Typed {
+                (Some(command), _) => typed.push(ConsoleCommand {
                     command: command.to_owned(),
                     prints: Vec::new(),
                 }),
@@ -173,13 +173,13 @@ pub fn typed(blocks: &[String]) -> Vec<Typed> {
 }
 
 /// All commands of a document.
-pub fn commands(text: &str) -> Vec<Typed> {
-    typed(&blocks(text, "console"))
+pub fn commands(text: &str) -> Vec<ConsoleCommand> {
+    parse_console(&blocks(text, "console"))
 }
 
 /// The commands that work in a clone of the repository.
-pub fn commands_to_run(text: &str) -> Vec<Typed> {
-    typed(&unmarked(text, "console"))
+pub fn commands_to_run(text: &str) -> Vec<ConsoleCommand> {
+    parse_console(&unmarked(text, "console"))
 }
 
 /// The anchor that Markdown viewers give a heading.

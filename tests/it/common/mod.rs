@@ -3,11 +3,11 @@
 #![allow(dead_code, missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+pub mod browser_session;
 mod client;
 pub mod csv;
 pub mod datagrams;
 pub mod decisions;
-pub mod desk;
 pub mod documents;
 pub mod literals;
 pub mod mount;
@@ -15,6 +15,7 @@ pub mod operator;
 pub mod packages;
 pub mod parts;
 mod place;
+pub mod random;
 pub mod recipes;
 pub mod reply;
 pub mod schema;
@@ -192,9 +193,9 @@ pub fn serve_arguments(place: &Place, flags: &[&str]) -> Vec<String> {
 }
 
 /// Waits until a condition holds; fails with `what`.
-pub fn wait_until(what: &str, patience: Duration, mut so: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, patience: Duration, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + patience;
-    while !so() {
+    while !holds() {
         assert!(Instant::now() < end, "within {patience:?} not so: {what}");
         std::thread::sleep(Duration::from_millis(30));
     }

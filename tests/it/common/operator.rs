@@ -12,13 +12,13 @@ use crate::ensure;
 
 /// A reply that passed all checks.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct ApiReply {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
-impl Told {
+impl ApiReply {
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(other, _)| other == name);
         found.map(|(_, value)| value.as_str())
@@ -117,27 +117,27 @@ impl Operator {
         })
     }
 
-    pub fn try_ask(&self, request: &[u8]) -> Result<Told, String> {
+    pub fn try_ask(&self, request: &[u8]) -> Result<ApiReply, String> {
         parse(&self.raw(request)?, request.starts_with(b"HEAD "))
     }
 
-    pub fn ask(&self, request: &[u8]) -> Told {
+    pub fn ask(&self, request: &[u8]) -> ApiReply {
         self.try_ask(request)
             .unwrap_or_else(|error| panic!("{error}\nrequest: {}", request.escape_ascii()))
     }
 
     /// Sends a GET with the token.
-    pub fn get(&self, target: &str) -> Told {
+    pub fn get(&self, target: &str) -> ApiReply {
         self.ask(&self.request(&format!("GET {target}"), true, "", b""))
     }
 
     /// Sends a GET without a token.
-    pub fn get_without_token(&self, target: &str) -> Told {
+    pub fn get_without_token(&self, target: &str) -> ApiReply {
         self.ask(&self.request(&format!("GET {target}"), false, "", b""))
     }
 
     /// Sends a request of any method, with the token and a body.
-    pub fn send(&self, method: &str, target: &str, headers: &str, body: &[u8]) -> Told {
+    pub fn send(&self, method: &str, target: &str, headers: &str, body: &[u8]) -> ApiReply {
         let line = format!("{method} {target}");
         let headers = match body.is_empty() && !headers.contains("Content-Length") {
             true => format!("{headers}Content-Length: 0\r\n"),
@@ -146,7 +146,7 @@ impl Operator {
         self.ask(&self.request(&line, true, &headers, body))
     }
 
-    pub fn post(&self, target: &str, body: &Value) -> Told {
+    pub fn post(&self, target: &str, body: &Value) -> ApiReply {
         self.send("POST", target, "", body.to_string().as_bytes())
     }
 
@@ -165,7 +165,7 @@ impl Operator {
 }
 
 /// The body in chunks (RFC 9112 section 7.1). `None` if the last chunk is missing or bytes follow it.
-fn whole(mut chunks: &[u8]) -> Option<Vec<u8>> {
+fn decode_chunks(mut chunks: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {
         let end = chunks.windows(2).position(|two| two == b"\r\n")?;
@@ -182,7 +182,7 @@ fn whole(mut chunks: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Parses a reply strictly: status line, headers, and a body of the stated length.
-pub fn parse(raw: &[u8], head_only: bool) -> Result<Told, String> {
+pub fn parse(raw: &[u8], head_only: bool) -> Result<ApiReply, String> {
     let end = raw.windows(4).position(|four| four == b"\r\n\r\n");
     let end = end.ok_or_else(|| format!("no head: {}", raw.escape_ascii()))?;
     let head = std::str::from_utf8(&raw[..end]).map_err(|_| "a head that is no text")?;
@@ -210,25 +210,25 @@ pub fn parse(raw: &[u8], head_only: bool) -> Result<Told, String> {
         );
         headers.push((name.to_ascii_lowercase(), value.to_owned()));
     }
-    let told = Told {
+    let reply = ApiReply {
         status: code,
         headers,
         body,
     };
-    if told.header("transfer-encoding").is_some() {
+    if reply.header("transfer-encoding").is_some() {
         // A stream of events has no last chunk.
-        let body = whole(&told.body).unwrap_or(told.body);
-        return Ok(Told { body, ..told });
+        let body = decode_chunks(&reply.body).unwrap_or(reply.body);
+        return Ok(ApiReply { body, ..reply });
     }
-    let length: usize = told
+    let length: usize = reply
         .header("content-length")
         .and_then(|length| length.parse().ok())
         .ok_or("no length")?;
     let expected = if head_only { 0 } else { length };
     ensure!(
-        told.body.len() == expected,
+        reply.body.len() == expected,
         "{} bytes of {expected}",
-        told.body.len()
+        reply.body.len()
     );
     for (name, value) in [
         ("x-content-type-options", "nosniff"),
@@ -237,24 +237,24 @@ pub fn parse(raw: &[u8], head_only: bool) -> Result<Told, String> {
         ("cross-origin-resource-policy", "same-origin"),
         ("connection", "close"),
     ] {
-        ensure!(told.header(name) == Some(value), "{name} in {head}");
+        ensure!(reply.header(name) == Some(value), "{name} in {head}");
     }
-    let policy = told.header("content-security-policy").unwrap_or_default();
+    let policy = reply.header("content-security-policy").unwrap_or_default();
     ensure!(
         policy.starts_with("default-src 'none'; script-src 'self';"),
         "CSP: {policy}"
     );
     if code >= 400 {
-        let problem: Value = serde_json::from_slice(&told.body).unwrap_or_default();
+        let problem: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
         ensure!(
             head_only || problem.get("status").and_then(Value::as_u64) == Some(code.into()),
             "no problem: {}",
-            told.text()
+            reply.text()
         );
         ensure!(
-            told.header("content-type") == Some("application/problem+json"),
+            reply.header("content-type") == Some("application/problem+json"),
             "type: {head}"
         );
     }
-    Ok(told)
+    Ok(reply)
 }

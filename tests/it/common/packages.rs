@@ -2,6 +2,8 @@
 
 use md5::{Digest, Md5};
 
+use super::random::Random;
+
 /// EC7xx: the four bytes 18 72 C3 EA.
 pub const EC7XX: u32 = 0xEAC3_7218;
 /// EC618: the four bytes 16 8C F1 EA.
@@ -9,14 +11,10 @@ pub const EC618: u32 = 0xEAF1_8C16;
 
 /// Pseudo-random bytes that are neither text nor begin with a known magic number. The same seed gives the same bytes.
 pub fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5DEE_CE66_D1CE_5EED;
+    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5DEE_CE66_D1CE_5EED);
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        bytes.extend_from_slice(&(mixed ^ (mixed >> 31)).to_le_bytes());
+        bytes.extend_from_slice(&random.next_u64().to_le_bytes());
     }
     bytes.truncate(length);
     // A byte A7 at the start is invalid UTF-8, and no kind of package begins with this byte.

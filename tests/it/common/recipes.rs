@@ -39,9 +39,9 @@ pub fn can_run(programs: &[&str]) -> bool {
 }
 
 /// Sets a flag when dropped, also when the test fails, so that threads that run beside a test stop.
-pub struct Over<'o>(pub &'o AtomicBool);
+pub struct StopOnDrop<'o>(pub &'o AtomicBool);
 
-impl Drop for Over<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }

@@ -92,7 +92,7 @@ impl Server {
     }
 
     /// Whether the process is still running.
-    pub fn lives(&mut self) -> bool {
+    pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 

@@ -1,4 +1,4 @@
-//! Parts that the simulations of the fuse share: reproducible random numbers, a folder, and the visit of a device.
+//! Parts that the simulations of the fuse share: a folder and the visit of a device.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -21,19 +21,6 @@ const SIZE: u64 = 100_000;
 /// Time from the offer to the last byte, and from there to the next check, in seconds.
 pub const DOWNLOAD: u64 = 30;
 pub const REBOOT: u64 = 25;
-
-/// A small pseudo-random number generator (splitmix64).
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
 
 /// A catalog with these versions of project P.
 pub fn folder(versions: &[&str]) -> Catalog {

@@ -19,17 +19,17 @@ static FREE: Mutex<u32> = Mutex::new(3);
 static ENDED: Condvar = Condvar::new();
 
 /// Permission to run one browser.
-struct Turn;
+struct BrowserPermit;
 
-impl Turn {
-    fn take() -> Turn {
+impl BrowserPermit {
+    fn take() -> BrowserPermit {
         let free = FREE.lock().unwrap();
         *ENDED.wait_while(free, |free| *free == 0).unwrap() -= 1;
-        Turn
+        BrowserPermit
     }
 }
 
-impl Drop for Turn {
+impl Drop for BrowserPermit {
     fn drop(&mut self) {
         *FREE.lock().unwrap() += 1;
         ENDED.notify_one();
@@ -41,14 +41,14 @@ pub struct Browser {
     driver: Child,
     port: u16,
     session: String,
-    _turn: Turn,
+    _permit: BrowserPermit,
 }
 
 impl Browser {
     /// Starts a browser as soon as few enough are running. Returns `None`, and reports the skip, if this
     /// machine has no browser. With CI=true a missing browser is a failure, unless LUAT_OTA_NO_BROWSER=1.
     pub fn start(test: &str) -> Option<Browser> {
-        let turn = Turn::take();
+        let permit = BrowserPermit::take();
         let set = |name: &str, to: &str| std::env::var(name).as_deref() == Ok(to);
         let skip = |why: &str| {
             // Written to stderr directly, because the test harness hides the output of tests that pass.
@@ -91,7 +91,7 @@ impl Browser {
             driver,
             port,
             session: String::new(),
-            _turn: turn,
+            _permit: permit,
         };
         let arguments = [
             "--headless=new",

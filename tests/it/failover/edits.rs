@@ -18,9 +18,9 @@ fn stranger(replica: usize, edit: u32) -> String {
 
 /// The rules of a project with their ETag.
 fn read(operator: &Operator) -> (Value, String) {
-    let told = operator.get(&target());
-    let tag = told.header("etag").unwrap().to_owned();
-    (told.json(), tag)
+    let reply = operator.get(&target());
+    let tag = reply.header("etag").unwrap().to_owned();
+    (reply.json(), tag)
 }
 
 fn target() -> String {
@@ -37,7 +37,7 @@ fn write(operator: &Operator, tag: &str, rules: &Value) -> u16 {
 }
 
 /// Adds devices to `deny` through both servers. No edit may be lost, and both servers must apply all.
-pub fn through_both(pair: &mut Pair) {
+pub fn edit_through_both(pair: &mut Pair) {
     let project = PROJECTS[1];
     pair.shared
         .rules(&format!("{project}/release.json"), json!({"deny": []}));

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use smol::{LocalExecutor, Timer};
 
 use super::SIZE;
-use crate::common::datagrams::Dice;
+use crate::common::random::Random;
 
 /// Number of modules of a fleet.
 pub const MODULES: u32 = 60;
@@ -52,7 +52,7 @@ pub enum End {
 
 /// One attempt of a module that did not run the newest release.
 #[derive(Clone, Debug)]
-pub struct Try {
+pub struct Attempt {
     pub module: u32,
     pub ended: Instant,
     /// Number of bytes of the file that the module received.
@@ -69,7 +69,7 @@ struct Shared {
     /// SHA-256 of the images of each release, indexed by the release's number.
     digests: Mutex<Vec<Vec<[u8; 32]>>>,
     newest: AtomicU32,
-    tries: Mutex<Vec<Try>>,
+    attempts: Mutex<Vec<Attempt>>,
     /// The release that each module runs.
     runs: Vec<AtomicU32>,
     /// The release that each module has reported in a check.
@@ -120,7 +120,7 @@ impl Fleet {
             tcp,
             digests: Mutex::new(vec![Vec::new()]),
             newest: AtomicU32::new(0),
-            tries: Mutex::default(),
+            attempts: Mutex::default(),
             runs: numbers(),
             reported: numbers(),
             over: AtomicBool::new(false),
@@ -128,7 +128,7 @@ impl Fleet {
         let alive = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
             let executor = LocalExecutor::new();
-            let modules = (0..MODULES).map(|number| executor.spawn(live(&alive, number)));
+            let modules = (0..MODULES).map(|number| executor.spawn(play(&alive, number)));
             let modules: Vec<_> = modules.collect();
             smol::block_on(executor.run(async {
                 let end = async {
@@ -182,12 +182,12 @@ impl Fleet {
     }
 
     /// Returns and removes the attempts since the last call.
-    pub fn tries(&self) -> Vec<Try> {
-        std::mem::take(&mut self.shared.tries.lock().unwrap())
+    pub fn take_attempts(&self) -> Vec<Attempt> {
+        std::mem::take(&mut self.shared.attempts.lock().unwrap())
     }
 
     /// Whether the fleet's thread is running.
-    pub fn lives(&self) -> bool {
+    pub fn is_running(&self) -> bool {
         self.thread
             .as_ref()
             .is_some_and(|thread| !thread.is_finished())
@@ -204,9 +204,9 @@ impl Drop for Fleet {
 }
 
 /// Plays one module until the fleet stops.
-async fn live(shared: &Shared, number: u32) {
+async fn play(shared: &Shared, number: u32) {
     let client = client(number);
-    let mut dice = Dice::new(0x5EED_0001 + u64::from(number) * 7919);
+    let mut random = Random(0x5EED_0001 + u64::from(number) * 7919);
     let at = match client.transport() {
         Transport::Http => shared.http,
         Transport::Udp => shared.udp,
@@ -230,7 +230,7 @@ async fn live(shared: &Shared, number: u32) {
         latency: Duration::ZERO,
         loss: 0,
         cut_after: None,
-        seed: dice.roll(),
+        seed: random.next_u64(),
         record: RecordLimits {
             exchanges: 1,
             bytes: 1024,
@@ -239,16 +239,16 @@ async fn live(shared: &Shared, number: u32) {
         names,
         only_names: true,
     };
-    let pause = |dice: &mut Dice| INTERVAL.mul_f64(0.5 + dice.below(500) as f64 / 1000.0);
+    let pause = |random: &mut Random| INTERVAL.mul_f64(0.5 + random.below(500) as f64 / 1000.0);
     let mut cut_in = 0;
-    Timer::after(pause(&mut dice)).await;
+    Timer::after(pause(&mut random)).await;
     loop {
         let runs = shared.runs[number as usize].load(Relaxed);
         let newest = shared.newest.load(Relaxed);
         if cut_in < newest {
             cut_in = newest;
-            let cut_after = 2_000 + dice.below(SIZE) as u64;
-            settings.cut_after = dice.percent(CUT_PERCENT).then_some(cut_after);
+            let cut_after = 2_000 + random.below(SIZE as u64);
+            settings.cut_after = random.percent(CUT_PERCENT).then_some(cut_after);
         }
         let luatos = client.luatos_core().is_some();
         let module = Module {
@@ -272,7 +272,7 @@ async fn live(shared: &Shared, number: u32) {
             End::Failed(_) | End::Torn => {}
         }
         if runs != newest || matches!(end, End::Updated(_) | End::Torn) {
-            shared.tries.lock().unwrap().push(Try {
+            shared.attempts.lock().unwrap().push(Attempt {
                 module: number,
                 ended: Instant::now(),
                 body: played.body,
@@ -280,7 +280,7 @@ async fn live(shared: &Shared, number: u32) {
                 end,
             });
         }
-        Timer::after(pause(&mut dice)).await;
+        Timer::after(pause(&mut random)).await;
     }
 }
 

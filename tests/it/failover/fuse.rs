@@ -33,7 +33,7 @@ fn ask(balancer: SocketAddr, number: u64, target: &str) -> Reply {
 }
 
 /// Finds four devices, two of each server.
-fn canaries(pair: &Pair) -> Vec<u64> {
+fn failing_devices(pair: &Pair) -> Vec<u64> {
     let mut found = [const { Vec::new() }; 2];
     for number in 1..200 {
         // A check of another project, which does not affect the release.
@@ -68,7 +68,7 @@ fn canaries(pair: &Pair) -> Vec<u64> {
 
 /// Lets four devices, two of each server, fall back to their old version. Returns whether the release pauses itself on
 /// all servers. `devices` is the value in the fuse.
-fn pauses(hosts: u8, devices: u32, fleet: bool) -> Option<bool> {
+fn is_paused(hosts: u8, devices: u32, fleet: bool) -> Option<bool> {
     let pair = Pair::start(Balancer::Nginx, hosts, Duration::from_secs(600), fleet)?;
     let bytes = noise(71, 20_000);
     pair.shared
@@ -77,7 +77,7 @@ fn pauses(hosts: u8, devices: u32, fleet: bool) -> Option<bool> {
         let other = luat("OTHER", &imei(900), "1.0.0");
         replica.server().wait_until_refused(&other, 404, 27);
     }
-    let canaries = canaries(&pair);
+    let failing = failing_devices(&pair);
     let rules = json!({"allow": [RANGE], "fuse": {"devices": devices, "percent": 20}});
     pair.shared.rules("P/release.json", rules);
     pair.shared.drop_firmware("P/2.0.0/update.bin", &bytes);
@@ -98,7 +98,7 @@ fn pauses(hosts: u8, devices: u32, fleet: bool) -> Option<bool> {
             "no results: {}",
             pair.replicas[0].release("P", "2.0.0")
         );
-        for &number in &canaries {
+        for &number in &failing {
             let check = luat("P", &imei(number), "1.0.0");
             ask(pair.balancer.http, number, &check);
         }
@@ -125,14 +125,14 @@ fn pauses(hosts: u8, devices: u32, fleet: bool) -> Option<bool> {
 }
 
 #[test]
-fn four_failing_canaries_split_two_and_two_pause_a_release_if_its_fuse_is_two_or_outcomes_are_shared()
+fn four_failing_devices_split_two_and_two_pause_a_release_if_its_fuse_is_two_or_outcomes_are_shared()
  {
     // `devices` of the fuse, whether the servers share outcomes, and whether the release pauses itself.
     let cases = [(2, false, true), (3, false, false), (3, true, true)];
     std::thread::scope(|scope| {
         for ((devices, fleet, expected), hosts) in cases.into_iter().zip([21, 31, 41]) {
             scope.spawn(move || {
-                let paused = pauses(hosts, devices, fleet);
+                let paused = is_paused(hosts, devices, fleet);
                 println!("fuse of {devices} devices, shared outcomes {fleet}: paused {paused:?}");
                 assert!(paused.is_none_or(|paused| paused == expected));
             });

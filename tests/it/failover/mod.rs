@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::common;
 use common::packages::{EC7XX, ec_package, noise};
 use common::wait_until;
-use fleet::{End, Fleet, MODULES, PROJECTS, Try, imei, version};
+use fleet::{Attempt, End, Fleet, MODULES, PROJECTS, imei, version};
 use pair::{Balancer, Pair, Replica};
 use rustix::process::Signal;
 
@@ -42,24 +42,24 @@ struct Cost {
 }
 
 /// A test run that publishes releases to a fleet, makes one of two servers fail, and counts the cost.
-struct Play {
+struct FailoverRun {
     balancer: Balancer,
     pair: Pair,
     fleet: Fleet,
     /// Whether the servers share outcomes.
-    shares: bool,
+    shares_outcomes: bool,
     costs: Vec<Cost>,
 }
 
-impl Play {
-    fn begin(balancer: Balancer, hosts: u8, fleet: bool) -> Option<Play> {
+impl FailoverRun {
+    fn begin(balancer: Balancer, hosts: u8, fleet: bool) -> Option<FailoverRun> {
         let pair = Pair::start(balancer, hosts, FAIL_BACK, fleet)?;
         let modules = Fleet::start(pair.balancer.http, pair.udp, pair.balancer.packets);
-        Some(Play {
+        Some(FailoverRun {
             balancer,
             pair,
             fleet: modules,
-            shares: fleet,
+            shares_outcomes: fleet,
             costs: Vec::new(),
         })
     }
@@ -81,7 +81,7 @@ impl Play {
 
     /// Updates all modules to a release, and calls `failure` while both servers send downloads.
     fn phase(&mut self, name: &'static str, failure: impl FnOnce(&mut Pair)) {
-        drop(self.fleet.tries());
+        drop(self.fleet.take_attempts());
         let release = self.publish();
         let (pair, fleet) = (&mut self.pair, &self.fleet);
         let version = version(release);
@@ -90,27 +90,27 @@ impl Play {
                 let states = PROJECTS.map(|project| replica.release(project, &version));
                 states.iter().all(|release| release["state"] == "live")
             };
-            let mut servers = pair.replicas.iter().filter(|replica| replica.runs());
+            let mut servers = pair.replicas.iter().filter(|replica| replica.is_running());
             servers.all(live)
         });
         wait_until("each server has downloads", LIMIT, || {
             let running = |replica: &Replica| replica.metric("luat_ota_running_downloads");
-            let mut servers = pair.replicas.iter().filter(|replica| replica.runs());
+            let mut servers = pair.replicas.iter().filter(|replica| replica.is_running());
             servers.all(|replica| running(replica) >= 5) || fleet.updated() > MODULES as usize / 2
         });
         let began = Instant::now();
         failure(pair);
         while fleet.updated() < MODULES as usize {
             assert!(
-                began.elapsed() < LIMIT && fleet.lives(),
+                began.elapsed() < LIMIT && fleet.is_running(),
                 "{name}: the modules {:?} have not got release {release}: {:?}",
                 fleet.behind(),
-                fleet.tries()
+                fleet.take_attempts()
             );
             std::thread::sleep(Duration::from_millis(50));
         }
         let updated = began.elapsed();
-        let cost = cost(name, &fleet.tries(), began, updated);
+        let cost = cost(name, &fleet.take_attempts(), began, updated);
         println!(
             "{:?}, {name}: {} attempts failed, {} kB wasted; the last attempt failed after {:.1} s, the last module was \
              updated after {:.1} s",
@@ -151,7 +151,7 @@ impl Play {
         let mut twice = 0;
         for (release, cost) in (1..).zip(&self.costs) {
             let version = version(release);
-            if self.shares {
+            if self.shares_outcomes {
                 // The shared outcomes contain each device once.
                 for replica in &self.pair.replicas {
                     let confirmed = PROJECTS.map(|project| {
@@ -182,27 +182,33 @@ impl Play {
 }
 
 /// Adds up the cost of the attempts; fails if it exceeds the bounds.
-fn cost(name: &'static str, tries: &[Try], began: Instant, updated: Duration) -> Cost {
-    let torn: Vec<&Try> = tries.iter().filter(|it| it.end == End::Torn).collect();
+fn cost(name: &'static str, attempts: &[Attempt], began: Instant, updated: Duration) -> Cost {
+    let torn: Vec<&Attempt> = attempts
+        .iter()
+        .filter(|attempt| attempt.end == End::Torn)
+        .collect();
     assert!(torn.is_empty(), "{name}: wrong images: {torn:?}");
-    let is_update = |it: &&Try| matches!(it.end, End::Updated(_));
-    let updates = tries.iter().filter(is_update).count() as u64;
+    let is_update = |attempt: &&Attempt| matches!(attempt.end, End::Updated(_));
+    let updates = attempts.iter().filter(is_update).count() as u64;
     assert_eq!(
         updates,
         u64::from(MODULES),
         "{name}: modules were updated twice"
     );
-    let failed: Vec<&Try> = tries
+    let failed: Vec<&Attempt> = attempts
         .iter()
-        .filter(|it| it.ended > began && !is_update(it))
+        .filter(|attempt| attempt.ended > began && !is_update(attempt))
         .collect();
-    let body: u64 = tries.iter().map(|it| it.body).sum();
+    let body: u64 = attempts.iter().map(|attempt| attempt.body).sum();
     // A module that loses its connection has half an image on average. A third of the modules lose it by the cut, at
     // most half when their server fails, and at most half when that server returns: less than one image per module in
     // total.
     let wasted = body.saturating_sub(updates * SIZE as u64);
     let most = updates * SIZE as u64;
-    assert!(wasted <= most, "{name}: {wasted} bytes wasted: {tries:?}");
+    assert!(
+        wasted <= most,
+        "{name}: {wasted} bytes wasted: {attempts:?}"
+    );
     // The same bound for attempts, with one more for a resume that is refused. In addition, until the load balancer has
     // noticed the failure, for up to 10 s, the modules of the failed server that use UDP, one in eight, send a check
     // every 1.5 s without success.
@@ -212,42 +218,44 @@ fn cost(name: &'static str, tries: &[Try], began: Instant, updated: Duration) ->
         "{name}: {} attempts failed: {failed:?}",
         failed.len()
     );
-    let interrupted = tries.iter().filter(|it| !is_update(it) || it.connects > 1);
-    let last = failed.iter().map(|it| it.ended).max();
+    let interrupted = attempts
+        .iter()
+        .filter(|attempt| !is_update(attempt) || attempt.connects > 1);
+    let last = failed.iter().map(|attempt| attempt.ended).max();
     Cost {
         name,
         failed: failed.len(),
         wasted,
         recovered: last.map_or(Duration::ZERO, |last| last - began),
         updated,
-        interrupted: interrupted.map(|it| imei(it.module)).collect(),
+        interrupted: interrupted.map(|attempt| imei(attempt.module)).collect(),
     }
 }
 
 /// Plays all failures. `fleet`: whether the servers share outcomes.
-fn survives(balancer: Balancer, hosts: u8, fleet: bool) {
-    let Some(mut play) = Play::begin(balancer, hosts, fleet) else {
+fn run_all_failures(balancer: Balancer, hosts: u8, fleet: bool) {
+    let Some(mut run) = FailoverRun::begin(balancer, hosts, fleet) else {
         return;
     };
-    play.phase("no failure, rules edited at both", edits::through_both);
-    play.no_device_counts_twice();
-    play.phase("kill -9", |pair| pair.replicas[0].kill());
-    play.phase("fail-back", |pair| pair.replicas[0].restart());
-    play.pair.wait_for_devices(0, 0, 10);
-    play.no_device_counts_twice();
-    play.phase("SIGTERM", |pair| pair.replicas[1].terminate());
-    play.pair.replicas[1].restart();
-    play.pair.wait_for_devices(1, 0, 10);
+    run.phase("no failure, rules edited at both", edits::edit_through_both);
+    run.no_device_counts_twice();
+    run.phase("kill -9", |pair| pair.replicas[0].kill());
+    run.phase("fail-back", |pair| pair.replicas[0].restart());
+    run.pair.wait_for_devices(0, 0, 10);
+    run.no_device_counts_twice();
+    run.phase("SIGTERM", |pair| pair.replicas[1].terminate());
+    run.pair.replicas[1].restart();
+    run.pair.wait_for_devices(1, 0, 10);
     // Until all modules are updated without this server. Most wait until the load balancer considers the server lost,
     // after 15 s.
-    play.phase("SIGSTOP", |pair| pair.replicas[0].signal(Signal::STOP));
-    let mark = play.pair.replicas[0].server().log_mark();
-    play.pair.replicas[0].signal(Signal::CONT);
-    play.pair.wait_for_devices(0, mark, 10);
-    play.no_device_counts_twice();
-    play.pair.replicas[1].drain();
-    play.pair.wait_until_unused(1);
-    println!("{:?}: {}", play.balancer, table(&play.costs));
+    run.phase("SIGSTOP", |pair| pair.replicas[0].signal(Signal::STOP));
+    let mark = run.pair.replicas[0].server().log_mark();
+    run.pair.replicas[0].signal(Signal::CONT);
+    run.pair.wait_for_devices(0, mark, 10);
+    run.no_device_counts_twice();
+    run.pair.replicas[1].drain();
+    run.pair.wait_until_unused(1);
+    println!("{:?}: {}", run.balancer, table(&run.costs));
 }
 
 /// Table rows for docs/high-availability.md.
@@ -266,9 +274,9 @@ fn table(costs: &[Cost]) -> String {
 }
 
 #[test]
-fn sixty_modules_are_updated_behind_nginx_and_haproxy_whatever_becomes_of_a_server() {
+fn sixty_modules_are_updated_behind_nginx_and_haproxy_through_every_failure_of_a_server() {
     std::thread::scope(|scope| {
-        scope.spawn(|| survives(Balancer::Nginx, 1, false));
-        scope.spawn(|| survives(Balancer::HaProxy, 11, true));
+        scope.spawn(|| run_all_failures(Balancer::Nginx, 1, false));
+        scope.spawn(|| run_all_failures(Balancer::HaProxy, 11, true));
     });
 }

@@ -75,7 +75,7 @@ impl Replica {
         Operator::of(self.server())
     }
 
-    pub fn runs(&self) -> bool {
+    pub fn is_running(&self) -> bool {
         self.server.is_some()
     }
 
@@ -161,7 +161,7 @@ fn host(number: u8) -> IpAddr {
     Ipv4Addr::new(127, 128 | (high & 0x3f), low, number).into()
 }
 
-fn free(host: IpAddr) -> SocketAddr {
+fn free_address(host: IpAddr) -> SocketAddr {
     let held = TcpListener::bind((host, 0)).unwrap();
     held.local_addr().unwrap()
 }
@@ -196,8 +196,8 @@ impl Pair {
             [0, 1].map(|n| Replica::start(host(hosts + n), shared.firmware(), all.clone()));
         let [address, udp] = [2, 3].map(|n| host(hosts + n));
         let ports = |host| Ports {
-            http: free(host),
-            packets: free(host),
+            http: free_address(host),
+            packets: free_address(host),
         };
         let (address, udp) = (ports(address), ports(udp));
         let servers = [replicas[0].ports, replicas[1].ports];

@@ -4,7 +4,7 @@ use super::*;
 
 // Cases 15, 16.
 #[test]
-fn an_id_is_one_device_however_it_is_written_and_sent() {
+fn all_written_forms_of_an_id_are_one_device() {
     let place = Place::new();
     let bytes = noise(360, 3000);
     let other = noise(361, 3000);
@@ -99,7 +99,7 @@ fn an_id_is_one_device_however_it_is_written_and_sent() {
 
 // Case 17.
 #[test]
-fn what_stands_for_no_id_is_none() {
+fn placeholders_are_not_ids() {
     let place = Place::new();
     let bytes = noise(362, 3000);
     place.drop_firmware("P/1.0.1/u.bin", &bytes);

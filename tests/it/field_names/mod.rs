@@ -117,7 +117,7 @@ fn every_marker_between_project_and_core_is_known_over_http_udp_and_tcp() {
 }
 
 #[test]
-fn each_version_form_of_the_field_finds_what_is_newer() {
+fn each_version_form_in_use_gets_the_newer_release() {
     let place = Place::new();
     let core = delta_package(EC618, 310);
     let script = script_package(EC618, 311);
@@ -206,7 +206,7 @@ fn each_version_form_of_the_field_finds_what_is_newer() {
 
 // Case 40b.
 #[test]
-fn a_module_that_says_no_core_is_refused_with_both_cures_and_each_of_them_works() {
+fn a_module_that_states_no_core_is_refused_with_two_remedies_that_both_work() {
     let place = Place::new();
     let bytes = script_package(EC7XX, 320);
     place.drop_firmware("P_2012.001.001_LuatOS-SoC_Air780EPM.bin", &bytes);
@@ -326,7 +326,7 @@ fn a_url_may_lack_its_question_mark_and_double_its_slashes() {
 
 // Case 12.
 #[test]
-fn a_request_for_nothing_that_there_is_gets_404_and_a_line_in_the_log() {
+fn a_request_that_matches_nothing_gets_404_and_a_line_in_the_log() {
     let place = Place::new();
     place.drop_firmware("P/1.0.1/u.bin", &noise(341, 3000));
     let server = Server::start_in(place, &[]);
@@ -348,12 +348,12 @@ fn a_request_for_nothing_that_there_is_gets_404_and_a_line_in_the_log() {
     }
     let device = Device::new(server.udp);
     device
-        .must_say("no id,P_Luat_V0035_8955,1.0.0", "unknown function")
+        .must_reply("no id,P_Luat_V0035_8955,1.0.0", "unknown function")
         .unwrap();
-    let told = Stream::connect(server.tcp)
+    let reply = Stream::connect(server.tcp)
         .ask("no id,Q_Luat_V0035_8955,1.0.0")
         .unwrap();
-    assert_eq!(told, b"unknown function");
+    assert_eq!(reply, b"unknown function");
     for said in ["no id,P_Luat", "no id,Q_Luat"] {
         server.wait_for_log(said, |line| {
             line.contains(said) && line.contains("unknown function")
@@ -368,7 +368,7 @@ fn a_request_for_nothing_that_there_is_gets_404_and_a_line_in_the_log() {
 
 // Cases 13, 14, 39, 40.
 #[test]
-fn check_says_what_is_odd_about_a_name() {
+fn check_reports_what_is_unusual_in_a_name() {
     let place = Place::new();
     let script = script_package(EC7XX, 350);
     for (path, seed) in [

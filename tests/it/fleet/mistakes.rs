@@ -4,7 +4,7 @@ use super::*;
 
 /// Plays the mistakes of docs/protocol.md 3 as the requests that modules then send.
 #[test]
-fn whatever_the_user_wrote_wrong_the_module_updates() {
+fn a_module_updates_in_spite_of_every_mistake_of_the_user() {
     let bytes = noise(16, 3000);
     let server = server(None, &bytes);
     server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &bytes);
@@ -63,13 +63,13 @@ fn whatever_the_user_wrote_wrong_the_module_updates() {
     }
     let mut rows = Rows::default();
     for (name, played) in names.iter().zip(play_all(attempts, &settings())) {
-        rows.row(name, updated(&played, &bytes));
+        rows.row(name, must_update(&played, &bytes));
     }
     rows.finish();
 }
 
 #[test]
-fn the_scripts_own_mistakes_reach_nobody() {
+fn mistakes_of_a_script_affect_no_other_module() {
     let bytes = noise(17, 3000);
     let server = server(None, &bytes);
     server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &bytes);

@@ -94,7 +94,7 @@ fn fleet(
 }
 
 /// Fails unless the module has this firmware.
-fn updated(played: &Played, bytes: &[u8]) -> Result<(), String> {
+fn must_update(played: &Played, bytes: &[u8]) -> Result<(), String> {
     match &played.outcome {
         Outcome::Updated(got) if got == bytes => Ok(()),
         Outcome::Updated(got) => Err(format!("{} other bytes", got.len())),
@@ -103,14 +103,14 @@ fn updated(played: &Played, bytes: &[u8]) -> Result<(), String> {
 }
 
 /// Every client updates from version 1.0.0 to `bytes`.
-fn all_update(server: &Server, bytes: &[u8], rows: &mut Rows) {
+fn all_must_update(server: &Server, bytes: &[u8], rows: &mut Rows) {
     fleet(server, &module("1.0.0"), &settings(), rows, |_, played| {
-        updated(played, bytes)
+        must_update(played, bytes)
     });
 }
 
 /// Fails unless the module treats the reply as "no update". The one core that cannot do so is excused.
-fn refused(client: Client, played: &Played) -> Result<(), String> {
+fn must_not_update(client: Client, played: &Played) -> Result<(), String> {
     match &played.outcome {
         Outcome::NoUpdate(_) => Ok(()),
         _ if diagnose::is_known_bug(client, played) => Ok(()),
@@ -128,7 +128,7 @@ fn server(rules: Option<serde_json::Value>, bytes: &[u8]) -> Server {
 }
 
 #[test]
-fn every_generation_updates_and_then_takes_no_for_an_answer() {
+fn every_generation_updates_and_then_accepts_a_refusal() {
     // Sizes at and around the limits of packets and segments.
     let mut rows = Rows::default();
     for size in [1401, 2044, 30_000] {
@@ -140,10 +140,22 @@ fn every_generation_updates_and_then_takes_no_for_an_answer() {
             &module("1.0.0"),
             &settings(),
             &mut rows,
-            |_, played| updated(played, &bytes),
+            |_, played| must_update(played, &bytes),
         );
-        fleet(&server, &module("1.0.3"), &settings(), &mut rows, refused);
-        fleet(&server, &module("1.0.4"), &settings(), &mut rows, refused);
+        fleet(
+            &server,
+            &module("1.0.3"),
+            &settings(),
+            &mut rows,
+            must_not_update,
+        );
+        fleet(
+            &server,
+            &module("1.0.4"),
+            &settings(),
+            &mut rows,
+            must_not_update,
+        );
     }
     rows.finish();
 }
@@ -191,9 +203,9 @@ fn every_luatos_core_passes_its_package_check() {
         &mut rows,
         |client, played| {
             match client.luatos_core() {
-                Some(_) if client != Client::Libfota2File => updated(played, &bytes),
+                Some(_) if client != Client::Libfota2File => must_update(played, &bytes),
                 // The other clients belong to another chip family and must get nothing.
-                _ => refused(client, played),
+                _ => must_not_update(client, played),
             }
         },
     );
@@ -229,13 +241,13 @@ fn a_refused_device_is_refused_by_every_generation() {
             ..module("1.0.0")
         };
         let mut rows = Rows::default();
-        fleet(&server, &module, &settings(), &mut rows, refused);
+        fleet(&server, &module, &settings(), &mut rows, must_not_update);
         rows.finish();
     }
 }
 
 #[test]
-fn after_a_cut_no_module_takes_wrong_bytes_and_the_next_attempt_updates() {
+fn after_a_cut_no_module_accepts_wrong_bytes_and_the_next_attempt_updates() {
     let bytes = noise(12, 200_000);
     let server = server(None, &bytes);
     server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &bytes);
@@ -260,18 +272,18 @@ fn after_a_cut_no_module_takes_wrong_bytes_and_the_next_attempt_updates() {
                 _ => client.luatos_core() < Some(Core::D2025_01_27),
             };
             match (&played.outcome, resumes) {
-                (_, true) => updated(played, &bytes),
+                (_, true) => must_update(played, &bytes),
                 (Outcome::Updated(_), false) => Err("updated with half a file".into()),
                 (_, false) => Ok(()),
             }
         },
     );
-    all_update(&server, &bytes, &mut rows);
+    all_must_update(&server, &bytes, &mut rows);
     rows.finish();
 }
 
 #[test]
-fn a_4g_module_that_is_cut_again_and_again_comes_to_its_file() {
+fn a_4g_module_gets_its_file_in_spite_of_repeated_cuts() {
     let bytes = noise(13, 400_000);
     let server = server(None, &bytes);
     server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &bytes);
@@ -283,13 +295,13 @@ fn a_4g_module_that_is_cut_again_and_again_comes_to_its_file() {
             ..settings()
         };
         let played = smol::block_on(play(attempt.as_mut(), &settings));
-        updated(&played, &bytes).unwrap();
+        must_update(&played, &bytes).unwrap();
         assert!(played.was_cut && played.connects == 2);
     }
 }
 
 #[test]
-fn over_udp_loss_costs_time_and_no_byte() {
+fn packet_loss_over_udp_costs_time_and_no_byte() {
     let bytes = noise(14, 61_320);
     let server = server(None, &bytes);
     server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &bytes);
@@ -305,7 +317,7 @@ fn over_udp_loss_costs_time_and_no_byte() {
             &module("1.0.0"),
             &settings,
             &mut rows,
-            |_, played| updated(played, &bytes),
+            |_, played| must_update(played, &bytes),
         );
     }
     rows.finish();

@@ -27,7 +27,7 @@ fn play_luatask(
 }
 
 #[test]
-fn a_module_that_can_follow_a_redirect_does_and_takes_a_no_from_there() {
+fn a_module_that_can_follow_a_redirect_does_and_accepts_a_refusal_there() {
     let bytes = noise(15, 50_000);
     // The server with the files: the same release, with `direct`.
     let files = Place::new();
@@ -50,8 +50,8 @@ fn a_module_that_can_follow_a_redirect_does_and_takes_a_no_from_there() {
                 let asked: Vec<&str> = played.exchanges.iter().map(|e| e.to.as_str()).collect();
                 let elsewhere = asked.contains(&files.http.to_string().as_str());
                 let result = match version {
-                    "1.0.0" => updated(&played, &bytes),
-                    _ => refused(client, &played),
+                    "1.0.0" => must_update(&played, &bytes),
+                    _ => must_not_update(client, &played),
                 };
                 rows.row(
                     &format!("{} {need_oss_url} {version} {cut_after:?}", client.name()),
@@ -69,13 +69,13 @@ fn a_module_that_can_follow_a_redirect_does_and_takes_a_no_from_there() {
     rows.finish();
     // All other modules get the file from this server, whatever the rules state about redirects.
     let mut rows = Rows::default();
-    all_update(&server, &bytes, &mut rows);
+    all_must_update(&server, &bytes, &mut rows);
     rows.finish();
 }
 
 // Case 64.
 #[test]
-fn a_module_that_is_redirected_to_a_file_of_ours_goes_on_with_the_content_that_the_url_names() {
+fn a_module_redirected_to_this_server_resumes_with_the_content_in_the_url() {
     let bytes = noise(64, 60_000);
     let place = Place::new();
     place.drop_firmware("P/1.0.3/update.bin", &bytes);
@@ -104,7 +104,7 @@ fn a_module_that_is_redirected_to_a_file_of_ours_goes_on_with_the_content_that_t
             let is_redirect = |status: &Option<u16>| matches!(status, Some(301..=308));
             rows.row(
                 &format!("{} {cut_after:?}", client.name()),
-                updated(&played, &bytes).and_then(|()| {
+                must_update(&played, &bytes).and_then(|()| {
                     ensure!(
                         statuses.iter().filter(|status| is_redirect(status)).count() == 1,
                         "{statuses:?}"
@@ -125,7 +125,7 @@ fn a_module_that_is_redirected_to_a_file_of_ours_goes_on_with_the_content_that_t
             );
         }
         let played = play_luatask(&server, generation, ("1.0.3", true), None);
-        rows.row(client.name().as_str(), refused(client, &played));
+        rows.row(client.name().as_str(), must_not_update(client, &played));
     }
     rows.finish();
 }

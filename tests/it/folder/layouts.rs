@@ -97,7 +97,7 @@ fn a_project_whose_name_ends_like_a_version_can_have_a_folder() {
 }
 
 #[test]
-fn names_that_contradict_or_say_nothing_are_quarantined() {
+fn contradictory_and_meaningless_names_are_quarantined() {
     let place = Place::new();
     let bytes = noise(141, 600);
     // A file name with another version or project than its folder.

@@ -4,7 +4,7 @@ use super::*;
 
 // Case 61.
 #[test]
-fn modules_are_told_to_come_back_while_the_medium_is_gone() {
+fn modules_are_told_to_retry_while_the_medium_is_gone() {
     let Some(mount) = Mount::new("tmpfs", &["-t", "tmpfs", "none"]) else {
         return;
     };
@@ -83,7 +83,7 @@ fn libfota3_path(server: &Server) -> String {
 
 // Case 61.
 #[test]
-fn a_download_goes_on_after_its_medium_was_gone() {
+fn a_download_resumes_after_its_medium_was_gone() {
     let Some(medium) = Mount::new("tmpfs", &["-t", "tmpfs", "none"]) else {
         return;
     };
@@ -157,7 +157,7 @@ fn a_download_goes_on_after_its_medium_was_gone() {
 }
 
 #[test]
-fn a_direct_file_that_is_written_anew_is_to_be_asked_for_again() {
+fn clients_are_told_to_retry_while_a_direct_file_is_rewritten() {
     let place = Place::new();
     let (old, new) = (noise(164, 40_000), noise(165, 40_000));
     place.drop_firmware("P/1.0.1/update.bin", &old);

@@ -48,7 +48,7 @@ fn check(place: &Place) -> (bool, String) {
 }
 
 #[test]
-fn a_file_is_offered_soon_after_it_is_complete_however_it_came() {
+fn a_file_is_offered_soon_after_it_is_complete_by_every_way_of_copying() {
     let server = Server::start(&[]);
     let firmware = server.place().firmware();
     let outside = server.place().root.join("outside");
@@ -120,7 +120,7 @@ fn a_file_is_offered_soon_after_it_is_complete_however_it_came() {
 }
 
 #[test]
-fn a_file_that_trickles_in_is_not_offered_before_its_writer_closes_it() {
+fn a_slowly_written_file_is_not_offered_before_its_writer_closes_it() {
     let server = Server::start(&[]);
     let bytes = noise(117, 40_000);
     let mut file = std::fs::File::create(server.place().path("P/1.0.1/update.bin")).unwrap();
@@ -305,7 +305,7 @@ fn the_folder_itself_may_be_deleted_and_made_again() {
     server.drop_firmware("P/1.0.2/update.bin", &third);
     let took = server.wait_until_offered(&target, &third);
     println!("watched again: {took:.2?}");
-    assert!(server.lives());
+    assert!(server.is_running());
 }
 
 #[test]

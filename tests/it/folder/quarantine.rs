@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_people_drop_by_mistake_is_refused_and_blocks_nothing() {
+fn files_dropped_by_mistake_are_quarantined_and_block_nothing() {
     let place = Place::new();
     let mistakes = mistakes();
     for (number, (name, bytes)) in mistakes.iter().enumerate() {

@@ -113,14 +113,14 @@ fn each_hostile_head_gets_a_status_and_a_reason_and_the_server_stays_as_it_was()
             }
         }
     }
-    assert!(server.lives());
+    assert!(server.is_running());
     let grown = server.grown_since(before);
     rows.finish();
     assert!(grown <= 4 * 1024, "grew by {grown} KiB");
 }
 
 #[test]
-fn a_head_that_comes_byte_by_byte_is_answered_if_it_is_complete_in_time() {
+fn a_head_that_arrives_byte_by_byte_gets_a_reply_if_it_is_complete_in_time() {
     let (server, bytes) = server(&["--head-timeout", "5"]);
     let head = get(&target());
     let segments: Vec<&[u8]> = head.chunks(1).collect();
@@ -143,9 +143,10 @@ fn a_head_that_is_never_complete_gets_408_when_its_time_is_over() {
     ];
     let mut rows = Rows::default();
     std::thread::scope(|scope| {
-        let incomplete = parts.map(|(name, part)| (name, scope.spawn(|| gets_408(server, part))));
-        let endless = scope.spawn(|| is_closed_despite_more_bytes(server));
-        let silent = scope.spawn(|| silence_is_closed(server));
+        let incomplete =
+            parts.map(|(name, part)| (name, scope.spawn(|| must_get_408(server, part))));
+        let endless = scope.spawn(|| must_close_despite_more_bytes(server));
+        let silent = scope.spawn(|| must_close_silent_connection(server));
         for (name, result) in incomplete {
             rows.row(name, result.join().unwrap());
         }
@@ -155,7 +156,7 @@ fn a_head_that_is_never_complete_gets_408_when_its_time_is_over() {
     rows.finish();
 }
 
-fn gets_408(server: &Server, part: &[u8]) -> Result<(), String> {
+fn must_get_408(server: &Server, part: &[u8]) -> Result<(), String> {
     let start = Instant::now();
     let mut stream = TcpStream::connect(server.http).unwrap();
     stream.write_all(part).unwrap();
@@ -170,7 +171,7 @@ fn gets_408(server: &Server, part: &[u8]) -> Result<(), String> {
 }
 
 /// Checks that the time-out applies to the whole head, not to each byte.
-fn is_closed_despite_more_bytes(server: &Server) -> Result<(), String> {
+fn must_close_despite_more_bytes(server: &Server) -> Result<(), String> {
     let mut stream = TcpStream::connect(server.http).unwrap();
     let start = Instant::now();
     stream.write_all(b"GET / HTTP/1.1\r\nX: ").unwrap();
@@ -198,7 +199,7 @@ fn is_closed_despite_more_bytes(server: &Server) -> Result<(), String> {
 }
 
 /// Checks that a silent connection is closed, with or without a reply.
-fn silence_is_closed(server: &Server) -> Result<(), String> {
+fn must_close_silent_connection(server: &Server) -> Result<(), String> {
     let start = Instant::now();
     let mut stream = TcpStream::connect(server.http).unwrap();
     let (raw, _) = reply::read_raw(&mut stream, Duration::from_secs(10))?;
@@ -236,26 +237,26 @@ fn connections_that_end_early_leave_nothing_behind() {
     common::wait_until("all descriptors are closed", common::PATIENCE, || {
         fds(&server) <= before + 2
     });
-    assert!(server.lives());
+    assert!(server.is_running());
 }
 
 #[test]
-fn a_hundred_random_heads_of_each_kind_do_no_harm() {
+fn a_hundred_random_heads_of_each_kind_leave_the_server_running() {
     let (mut server, bytes) = server(&["--head-timeout", "1"]);
     let good = get(&target());
-    let mut dice = common::datagrams::Dice::new(99);
+    let mut random = common::random::Random(99);
     let mut open = Vec::new();
     for round in 0..300 {
         let mut head = good.clone();
         // Modify a valid head in one to four places.
         for _ in 0..=round % 4 {
-            let at = dice.below(head.len());
-            match dice.below(4) {
-                0 => head[at] = dice.roll() as u8,
+            let at = random.index(head.len());
+            match random.below(4) {
+                0 => head[at] = random.next_u64() as u8,
                 1 => {
                     head.remove(at);
                 }
-                2 => head.insert(at, *b"\r\n\0 :%&=?/\xff\x7f".get(dice.below(12)).unwrap()),
+                2 => head.insert(at, *b"\r\n\0 :%&=?/\xff\x7f".get(random.index(12)).unwrap()),
                 _ => head.truncate(at.max(1)),
             }
         }
@@ -275,5 +276,5 @@ fn a_hundred_random_heads_of_each_kind_do_no_harm() {
         }
     }
     server.get(&target()).must_be_file(&bytes).unwrap();
-    assert!(server.lives());
+    assert!(server.is_running());
 }

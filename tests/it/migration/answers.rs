@@ -105,7 +105,7 @@ fn the_comparison_of_the_guide_prints_only_what_differs() {
 }
 
 #[test]
-fn probe_says_what_the_old_server_did_wrong() {
+fn probe_states_the_faults_of_the_old_server() {
     let place = Place::new();
     // This server sends the file to every version, including newer ones.
     let old = old(&noise(44, 30_000));

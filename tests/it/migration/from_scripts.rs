@@ -16,7 +16,7 @@ const UPGRADES: [(&str, &str, usize); 3] = [
     ("EVEN_Luat_V0035_8955", "1.1.9", 2044),
 ];
 
-fn prepared() -> Place {
+fn sample_folder() -> Place {
     let place = Place::new();
     let mut sql = "CREATE TABLE single_upgrade (id INTEGER, project_name TEXT, version TEXT, file_path TEXT, status INTEGER);
         CREATE TABLE single_upgrade_imei_range (upgrade_id INTEGER, starting_imei TEXT, ending_imei TEXT);"
@@ -54,7 +54,7 @@ fn first_edition_modules_get_from_the_imported_folder_what_the_articles_server_s
     if !has("python3") {
         return;
     }
-    let place = prepared();
+    let place = sample_folder();
     let article = article(&place);
     let new = Server::start_in(place, &[]);
     let mut rows = Rows::default();
@@ -72,16 +72,16 @@ fn first_edition_modules_get_from_the_imported_folder_what_the_articles_server_s
             let check = format!("{IMEI},{name},{version}");
             rows.row(
                 &format!("here: {check}"),
-                here.must_say(&check, "version error"),
+                here.must_reply(&check, "version error"),
             );
             let there = Device::new(article.address);
             rows.row(
                 &format!("article: {check}"),
-                there.must_say(&check, "version error"),
+                there.must_reply(&check, "version error"),
             );
         }
         let foreign = format!("862991449999999,{name},1.1.8");
-        rows.row(&foreign, here.must_say(&foreign, "imei range error"));
+        rows.row(&foreign, here.must_reply(&foreign, "imei range error"));
         let there = Device::new(article.address);
         match there.check(&check) {
             Ok(offer) => {
@@ -101,24 +101,24 @@ fn a_file_of_whole_packets_installs_only_from_here() {
     if !has("python3") {
         return;
     }
-    let place = prepared();
+    let place = sample_folder();
     let article = article(&place);
     let new = Server::start_in(place, &[]);
     let client = Client::First(Dialect::UserServer, true);
     for (project, number, fails) in [("USER_SERVER_UPDATE", 0, false), ("EVEN", 2, true)] {
         let bytes = noise(300 + number, UPGRADES[number as usize].2);
-        let module = Emulated::new(7, client, project, "1.1.8");
+        let module = EmulatedModule::new(7, client, project, "1.1.8");
         let check = format!("{},{project}_Luat_V0035_8955,1.1.8", module.module.imei);
         common::wait_until("it has settled", common::PATIENCE, || {
             Device::new(new.udp).check(&check).is_ok()
         });
         let here = play_all(vec![module.attempt(new.udp, "")]);
-        took(&here[0], &bytes).unwrap();
+        must_install(&here[0], &bytes).unwrap();
         // The article's server sends no reply.
         let settings = Settings::probing(Duration::from_secs(2));
         let there = play_all_with(vec![module.attempt(article.address, "")], &settings);
         assert_eq!(
-            took(&there[0], &bytes).is_err(),
+            must_install(&there[0], &bytes).is_err(),
             fails,
             "{:?}",
             there[0].outcome

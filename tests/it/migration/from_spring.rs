@@ -24,7 +24,7 @@ struct Package {
 const UNASSIGNED: usize = 10;
 
 /// The version with its last number increased by one.
-fn raised(version: &str) -> String {
+fn next_version(version: &str) -> String {
     let (before, last) = version.rsplit_once('.').unwrap();
     format!("{before}.{}", last.parse::<u32>().unwrap() + 1)
 }
@@ -99,7 +99,7 @@ fn every_generation_gets_from_the_imported_folder_what_the_spring_server_sent() 
     ask(curious.address, "/luat/update");
     let mut packages: Vec<Package> = Vec::new();
     for check in curious.checks.lock().unwrap().iter() {
-        let version = raised(&check.version);
+        let version = next_version(&check.version);
         let same =
             |p: &&mut Package| (&p.firmware_name, &p.version) == (&check.firmware_name, &version);
         let number = packages.len();
@@ -161,7 +161,7 @@ fn every_generation_gets_from_the_imported_folder_what_the_spring_server_sent() 
             )
         })
         .collect();
-    settled(&new, &targets);
+    wait_until_ready(&new, &targets);
     let mut rows = Rows::default();
     let before = ask(old.address, "/luat/update");
     let after = ask(new.http, "/luat/update");

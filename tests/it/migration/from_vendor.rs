@@ -32,16 +32,16 @@ fn cloud(audience: Arc<Mutex<Audience>>, moved: Vec<u8>) -> OldServer {
 }
 
 /// A device of the fleet, and the server to which its script sends checks.
-struct Moving {
-    emulated: Emulated,
+struct MigratingDevice {
+    emulated: EmulatedModule,
     /// The device's id in checks.
     id: String,
-    here: bool,
+    is_migrated: bool,
 }
 
 /// The fleet, the two servers, and all scripts.
-struct Move {
-    fleet: Vec<Moving>,
+struct Migration {
+    fleet: Vec<MigratingDevice>,
     cloud: OldServer,
     audience: Arc<Mutex<Audience>>,
     server: Server,
@@ -49,11 +49,11 @@ struct Move {
     scripts: Vec<(Vec<u8>, &'static str, bool)>,
 }
 
-impl Move {
+impl Migration {
     /// Lets every device check once with the server of its script, and run the script that it downloaded.
     fn round(&mut self) {
         let attempts = self.fleet.iter().map(|device| {
-            let address = if device.here {
+            let address = if device.is_migrated {
                 self.server.http
             } else {
                 self.cloud.address
@@ -69,7 +69,7 @@ impl Move {
                     let script = self.scripts.iter().find(|script| script.0 == *got);
                     let (_, version, here) = script.expect("bytes of a script");
                     device.emulated.module.version = (*version).to_owned();
-                    device.here = *here;
+                    device.is_migrated = *here;
                 }
                 Outcome::NoUpdate(_) => {}
                 _ if diagnose::is_known_bug(device.emulated.client, &played) => {}
@@ -79,30 +79,30 @@ impl Move {
     }
 
     /// The sorted ids of the devices that send checks to this server.
-    fn here(&self) -> Vec<String> {
-        let here = self.fleet.iter().filter(|device| device.here);
+    fn migrated_ids(&self) -> Vec<String> {
+        let here = self.fleet.iter().filter(|device| device.is_migrated);
         let mut ids: Vec<String> = here.map(|device| device.id.clone()).collect();
         ids.sort();
         ids
     }
 
-    fn running(&self, version: &str) -> usize {
-        let runs = |device: &&Moving| device.emulated.module.version == version;
+    fn count_running(&self, version: &str) -> usize {
+        let runs = |device: &&MigratingDevice| device.emulated.module.version == version;
         self.fleet.iter().filter(runs).count()
     }
 
     /// The devices that the guide's commands list as arrived. Waits until there are at least `wanted`.
-    fn arrived(&self, wanted: usize) -> Vec<String> {
+    fn listed_as_arrived(&self, wanted: usize) -> Vec<String> {
         let list = block(VENDOR, "arrived.txt");
         let file = self.server.place().root.join("arrived.txt");
-        let mut arrived = Vec::new();
+        let mut listed_as_arrived = Vec::new();
         wait_until("the devices are in the journal", PATIENCE, || {
             shell(self.server.place(), &list).unwrap();
             let text = std::fs::read_to_string(&file).unwrap();
-            arrived = text.lines().map(str::to_owned).collect();
-            arrived.len() >= wanted
+            listed_as_arrived = text.lines().map(str::to_owned).collect();
+            listed_as_arrived.len() >= wanted
         });
-        arrived
+        listed_as_arrived
     }
 
     /// Runs a block of the guide, and waits until the release that it creates is offered or refused by its rules.
@@ -128,17 +128,17 @@ fn a_fleet_moves_from_the_vendors_cloud_in_stages_and_one_device_goes_back() {
     place.drop_firmware("MYPROJECT/1.0.6/update.bin", &moved);
     std::fs::write(place.root.join("update.bin"), &next).unwrap();
     std::fs::write(place.root.join("back.bin"), &back).unwrap();
-    let fleet: Vec<Moving> = http_fleet("MYPROJECT", "1.0.5")
+    let fleet: Vec<MigratingDevice> = http_fleet("MYPROJECT", "1.0.5")
         .into_iter()
         .map(|emulated| {
             let imei = emulated.module.imei.clone();
             // The client without an IMEI sends a MAC made of its digits.
             let has_mac = emulated.client == Client::Libfota2File;
             let id = if has_mac { imei[3..].to_owned() } else { imei };
-            Moving {
+            MigratingDevice {
                 emulated,
                 id,
-                here: false,
+                is_migrated: false,
             }
         })
         .collect();
@@ -163,7 +163,7 @@ fn a_fleet_moves_from_the_vendors_cloud_in_stages_and_one_device_goes_back() {
     );
     assert!(stages[0].is_subset(&stages[1]));
     let audience = Arc::new(Mutex::new(Audience::default()));
-    let mut moving = Move {
+    let mut migration = Migration {
         cloud: cloud(audience.clone(), moved.clone()),
         server: Server::start_in(place, &[]),
         audience,
@@ -174,77 +174,95 @@ fn a_fleet_moves_from_the_vendors_cloud_in_stages_and_one_device_goes_back() {
         ],
         fleet,
     };
-    let first = moving.fleet[0].id.clone();
+    let first = migration.fleet[0].id.clone();
     let settled = common::luat("MYPROJECT", "862991449999999", "1.0.6");
-    super::settled(&moving.server, &[settled]);
+    super::wait_until_ready(&migration.server, &[settled]);
 
     // Before any device is moved, and then with one device.
-    moving.round();
-    assert_eq!(moving.here(), Vec::<String>::new());
-    moving.audience.lock().unwrap().listed = stages[0].clone();
-    moving.round();
-    moving.round();
-    assert_eq!(moving.here(), std::slice::from_ref(&first));
-    assert_eq!(moving.arrived(1), std::slice::from_ref(&first));
+    migration.round();
+    assert_eq!(migration.migrated_ids(), Vec::<String>::new());
+    migration.audience.lock().unwrap().listed = stages[0].clone();
+    migration.round();
+    migration.round();
+    assert_eq!(migration.migrated_ids(), std::slice::from_ref(&first));
+    assert_eq!(migration.listed_as_arrived(1), std::slice::from_ref(&first));
     let shown = shell(
-        moving.server.place(),
+        migration.server.place(),
         &block(VENDOR, "luat-ota devices --imei"),
     )
     .unwrap();
     assert!(shown.contains(&first) && shown.contains("1.0.6"), "{shown}");
 
     // Only this server can now update the device.
-    moving.release("firmware/MYPROJECT/1.0.7");
-    moving.round();
+    migration.release("firmware/MYPROJECT/1.0.7");
+    migration.round();
     assert_eq!(
-        (moving.running("1.0.7"), moving.running("1.0.5")),
+        (
+            migration.count_running("1.0.7"),
+            migration.count_running("1.0.5")
+        ),
         (1, count - 1)
     );
-    moving.round();
+    migration.round();
 
     // Ten percent: the second stage has arrived when each of its devices has sent a check here.
-    moving.audience.lock().unwrap().listed = stages[1].clone();
-    moving.round();
-    moving.arrived(1);
-    assert_eq!(missing(moving.server.place()), 0);
-    moving.round();
-    let arrived: HashSet<String> = moving.arrived(stages[1].len()).into_iter().collect();
-    assert_eq!(arrived, stages[1]);
+    migration.audience.lock().unwrap().listed = stages[1].clone();
+    migration.round();
+    migration.listed_as_arrived(1);
+    assert_eq!(missing(migration.server.place()), 0);
+    migration.round();
+    let listed_as_arrived: HashSet<String> = migration
+        .listed_as_arrived(stages[1].len())
+        .into_iter()
+        .collect();
+    assert_eq!(listed_as_arrived, stages[1]);
     // Devices that are not permitted to get 1.0.7 keep 1.0.6.
     assert_eq!(
-        (moving.running("1.0.7"), moving.running("1.0.6")),
+        (
+            migration.count_running("1.0.7"),
+            migration.count_running("1.0.6")
+        ),
         (1, stages[1].len() - 1)
     );
 
     // Move all devices; then this server updates the fleet.
-    moving.audience.lock().unwrap().all = true;
-    moving.round();
-    moving.round();
-    assert_eq!(moving.arrived(count).len(), count);
-    let rules = moving.server.place().path("MYPROJECT/1.0.7/release.json");
-    std::fs::remove_file(rules).unwrap();
-    let other = moving.fleet[1].id.clone();
-    let check = common::luat("MYPROJECT", &other, "1.0.6");
-    moving
+    migration.audience.lock().unwrap().all = true;
+    migration.round();
+    migration.round();
+    assert_eq!(migration.listed_as_arrived(count).len(), count);
+    let rules = migration
         .server
-        .wait_until_offered(&check, &moving.scripts[1].0.clone());
-    moving.round();
-    assert_eq!(moving.running("1.0.7"), count);
+        .place()
+        .path("MYPROJECT/1.0.7/release.json");
+    std::fs::remove_file(rules).unwrap();
+    let other = migration.fleet[1].id.clone();
+    let check = common::luat("MYPROJECT", &other, "1.0.6");
+    migration
+        .server
+        .wait_until_offered(&check, &migration.scripts[1].0.clone());
+    migration.round();
+    assert_eq!(migration.count_running("1.0.7"), count);
 
     // One device moves back, and the cloud replies that it is up to date.
-    moving.release("firmware/MYPROJECT/1.0.8");
-    moving.round();
+    migration.release("firmware/MYPROJECT/1.0.8");
+    migration.round();
     assert_eq!(
-        (moving.running("1.0.8"), moving.here().len()),
+        (
+            migration.count_running("1.0.8"),
+            migration.migrated_ids().len()
+        ),
         (1, count - 1)
     );
-    let before = moving.cloud.checks.lock().unwrap().len();
-    moving.round();
+    let before = migration.cloud.checks.lock().unwrap().len();
+    migration.round();
     assert_eq!(
-        (moving.running("1.0.8"), moving.running("1.0.7")),
+        (
+            migration.count_running("1.0.8"),
+            migration.count_running("1.0.7")
+        ),
         (1, count - 1)
     );
-    let checks = moving.cloud.checks.lock().unwrap()[before..].to_vec();
+    let checks = migration.cloud.checks.lock().unwrap()[before..].to_vec();
     assert!(checks.iter().all(|check| check.imei == first) && !checks.is_empty());
 }
 

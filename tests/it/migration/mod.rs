@@ -81,15 +81,15 @@ fn play_all_with(attempts: Vec<Box<dyn Attempt + Send>>, settings: &Settings) ->
 
 /// One emulated module.
 #[derive(Clone)]
-struct Emulated {
+struct EmulatedModule {
     client: Client,
     module: Module,
 }
 
-impl Emulated {
+impl EmulatedModule {
     /// The module with this number in a fleet.
-    fn new(number: usize, client: Client, project: &str, version: &str) -> Emulated {
-        Emulated {
+    fn new(number: usize, client: Client, project: &str, version: &str) -> EmulatedModule {
+        EmulatedModule {
             client,
             module: Module {
                 imei: format!("{}", 862_991_440_000_000_u64 + number as u64),
@@ -116,18 +116,18 @@ impl Emulated {
 
 /// One device for each client that sends a check over HTTP. libfota3 is omitted: only the vendor's cloud and this
 /// server know its check.
-fn http_fleet(project: &str, version: &str) -> Vec<Emulated> {
+fn http_fleet(project: &str, version: &str) -> Vec<EmulatedModule> {
     let http = |client: &Client| {
         client.transport() == Transport::Http && !matches!(client, Client::Libfota3(_))
     };
     let clients = Client::all().into_iter().filter(http).enumerate();
     clients
-        .map(|(number, client)| Emulated::new(number, client, project, version))
+        .map(|(number, client)| EmulatedModule::new(number, client, project, version))
         .collect()
 }
 
 /// Fails unless the module has installed exactly these bytes.
-fn took(played: &Played, bytes: &[u8]) -> Result<(), String> {
+fn must_install(played: &Played, bytes: &[u8]) -> Result<(), String> {
     match &played.outcome {
         Outcome::Updated(got) if got == bytes => Ok(()),
         Outcome::Updated(got) => Err(format!("{} other bytes", got.len())),
@@ -137,7 +137,7 @@ fn took(played: &Played, bytes: &[u8]) -> Result<(), String> {
 
 /// Waits until the files of a new server have settled, so that it offers or refuses instead of replying "come back
 /// later".
-fn settled(server: &Server, targets: &[String]) {
+fn wait_until_ready(server: &Server, targets: &[String]) {
     for target in targets {
         server
             .wait_for_reply(&common::get(target), common::PATIENCE, |reply| {

@@ -60,7 +60,7 @@ fn recorded(file: &Path) -> Vec<Value> {
         .collect()
 }
 
-fn named<'e>(events: &'e [Value], name: &str) -> Vec<&'e Value> {
+fn with_name<'e>(events: &'e [Value], name: &str) -> Vec<&'e Value> {
     events
         .iter()
         .filter(|event| event["event"] == name)
@@ -115,13 +115,13 @@ fn the_program_the_log_and_the_stream_get_the_same_events_and_a_restart_repeats_
 
     server.drop_firmware("P/2.0.0/update.bin", &new);
     wait_until("the release is found", PATIENCE, || {
-        !named(&recorded(&file), "release_found").is_empty()
+        !with_name(&recorded(&file), "release_found").is_empty()
     });
     server.drop_firmware("P/2.0.1/factory.soc", &noise(1, 600));
     assert_eq!(server.get(&luat("P", IMEI, "1.0.0")).body, new);
     wait_until("the first device is confirmed", PATIENCE, || {
         server.get(&luat("P", IMEI, "2.0.0"));
-        !named(&recorded(&file), "first_confirmed").is_empty()
+        !with_name(&recorded(&file), "first_confirmed").is_empty()
     });
     for _ in 0..5 {
         assert_eq!(server.get(&luat("P", looping, "1.0.0")).body, new);
@@ -150,7 +150,7 @@ fn the_program_the_log_and_the_stream_get_the_same_events_and_a_restart_repeats_
         ),
         ("resumed", "2.0.0", None, ""),
     ] {
-        let found = named(&events, name);
+        let found = with_name(&events, name);
         let fits = matches!(found[..], [event] if event["project"] == "P"
             && event["version"] == version
             && event["device"].as_str() == device
@@ -239,12 +239,12 @@ fn a_program_that_hangs_or_fails_slows_no_check_and_is_counted() {
         metric("luat_ota_event_program_failures_total") >= 2
     });
     let lines = server.log.all();
-    let told = lines.iter().filter(|line| is_event(line, "on-event"));
-    assert_eq!(told.count(), 1, "at most once a minute");
+    let reports = lines.iter().filter(|line| is_event(line, "on-event"));
+    assert_eq!(reports.count(), 1, "at most once a minute");
 }
 
 /// Records a device that downloads the file of 2.0.0.
-fn takes(fleet: &mut Fleet, place: &Place, id: &str, now: Instant) {
+fn record_download(fleet: &mut Fleet, place: &Place, id: &str, now: Instant) {
     let catalog = scan::catalog(&place.firmware(), &mut KnownFiles::open(None)).unwrap();
     let check = check(id, "1.0.0");
     let address = IpAddr::from([127, 0, 0, 1]);
@@ -276,7 +276,7 @@ fn check<'a>(id: &'a str, version: &'a str) -> Check<'a> {
 }
 
 #[test]
-fn devices_that_fall_silent_and_the_first_that_is_confirmed_are_told_once_over_restarts() {
+fn silent_devices_and_the_first_confirmed_one_are_reported_once_across_restarts() {
     let place = Place::new();
     place.drop_firmware("P/2.0.0/update.bin", &noise(76, 5000));
     let catalog = scan::catalog(&place.firmware(), &mut KnownFiles::open(None)).unwrap();
@@ -308,7 +308,7 @@ fn devices_that_fall_silent_and_the_first_that_is_confirmed_are_told_once_over_r
     ];
     fleet.catalog(&catalog, began);
     for id in ids {
-        takes(&mut fleet, &place, id, began);
+        record_download(&mut fleet, &place, id, began);
     }
     assert_eq!(
         notices(),
@@ -344,7 +344,7 @@ fn devices_that_fall_silent_and_the_first_that_is_confirmed_are_told_once_over_r
     let reader = fleet.events.subscribe().unwrap();
     fleet.catalog(&catalog, day(6));
     comes_back(&mut fleet, ids[0], day(6));
-    takes(&mut fleet, &place, "862991443750058", day(6));
+    record_download(&mut fleet, &place, "862991443750058", day(6));
     fleet.tick(day(12));
     assert!(reader.try_recv().is_err(), "nothing is told again");
 }

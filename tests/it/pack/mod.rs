@@ -36,7 +36,7 @@ fn folder() -> Place {
 }
 
 /// The names of the packages in a folder.
-fn made(folder: &Path) -> Vec<String> {
+fn package_names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -55,7 +55,7 @@ fn the_same_scripts_give_the_same_package_for_the_core_of_any_archive() {
         let output = pack(&folder.firmware(), &["--core", SOC, "src"]);
         assert!(output.status.success(), "{}", both(&output));
         let name = "METER_2020.1.1_LuatOS-SoC_Air780EPM.bin";
-        assert_eq!(made(&folder.firmware()), [name]);
+        assert_eq!(package_names(&folder.firmware()), [name]);
         packages.push(std::fs::read(folder.firmware().join(name)).unwrap());
         for file in [SOC, name] {
             let output = pack(&folder.firmware(), &["--show", file]);
@@ -72,7 +72,7 @@ fn the_script_in_a_factory_file_is_packed() {
     let output = pack(&folder.firmware(), &[SOC]);
     assert!(output.status.success(), "{}", both(&output));
     assert_eq!(
-        made(&folder.firmware()),
+        package_names(&folder.firmware()),
         ["METER_2020.1.2_LuatOS-SoC_Air780EPM.bin"]
     );
 }
@@ -134,7 +134,7 @@ fn a_hostile_factory_file_is_refused_in_little_memory_and_nothing_is_written() {
             said.starts_with("luat-ota: ") && said.len() > 40,
             "{what}: {said}"
         );
-        assert_eq!(made(&folder.firmware()), [""; 0], "{what}");
+        assert_eq!(package_names(&folder.firmware()), [""; 0], "{what}");
     }
     // The archive is readable with the smaller dictionary, so the limit was the only reason to refuse it.
     let folder = folder();

@@ -5,7 +5,7 @@ use super::*;
 /// A behaviour of a server, with the function that creates its replies.
 struct Behaviour {
     name: &'static str,
-    does: Does,
+    behave: Behave,
 }
 
 /// The head and the body of a correct reply with the file.
@@ -38,8 +38,8 @@ fn with_head(request: &Request, file: &[u8], change: fn(String) -> String) -> (V
 /// The behaviours in docs/protocol.md 2.
 fn behaviours() -> Vec<Behaviour> {
     macro_rules! all {
-        ($($name:literal: $does:expr,)*) => {
-            vec![$(Behaviour { name: $name, does: $does }),*]
+        ($($name:literal: $behave:expr,)*) => {
+            vec![$(Behaviour { name: $name, behave: $behave }),*]
         };
     }
     fn words(text: &str, closes: bool) -> (Vec<Vec<u8>>, bool) {
@@ -124,9 +124,9 @@ fn behaviours() -> Vec<Behaviour> {
 }
 
 /// The table row of one behaviour: the number of clients with each verdict.
-fn row(Behaviour { name, does }: Behaviour) -> String {
+fn row(Behaviour { name, behave }: Behaviour) -> String {
     // The newest version does not matter here: only the last row of a report uses it in a check.
-    let (report, _) = probe_http(does, 100_000, &[]);
+    let (report, _) = probe_http(behave, 100_000, &[]);
     let count = |verdict: &str| {
         let clients = report["clients"].as_array().unwrap().iter();
         let rows = clients.filter(|row| {
@@ -172,18 +172,21 @@ fn every_behaviour_of_a_server_has_the_results_that_the_document_says() {
         let text = common::documents::read(document);
         let (_, table) = text.split_once("<!-- behaviours -->").unwrap();
         let (table, _) = table.split_once("<!-- /behaviours -->").unwrap();
-        let told: Vec<Vec<&str>> = table
+        let in_document: Vec<Vec<&str>> = table
             .lines()
             .filter(|line| line.starts_with("| "))
             .skip(1)
             .map(|line| line.split('|').map(str::trim).skip(1).take(6).collect())
             .collect();
-        assert_eq!(told.len(), rows.len(), "{document}");
-        for (told, row) in told.iter().zip(&rows) {
+        assert_eq!(in_document.len(), rows.len(), "{document}");
+        for (in_document, row) in in_document.iter().zip(&rows) {
             let row: Vec<&str> = row.split('|').map(str::trim).skip(1).take(6).collect();
             // The Chinese text translates the names.
-            assert_eq!(told[1..], row[1..], "{document}: {told:?}");
-            assert!(document != "docs/probe.md" || told[0] == row[0], "{told:?}");
+            assert_eq!(in_document[1..], row[1..], "{document}: {in_document:?}");
+            assert!(
+                document != "docs/probe.md" || in_document[0] == row[0],
+                "{in_document:?}"
+            );
         }
     }
 }

@@ -34,7 +34,7 @@ fn pythons_http_server_is_explained() {
     .unwrap();
     assert_eq!(report["updated"], 35);
     // A missing file, which the other clients treat as "no update".
-    let url = format!("http://{}/missing", server_that(python, &[]));
+    let url = format!("http://{}/missing", start_server(python, &[]));
     let (report, status) = probe(&["--http", &url]);
     assert_eq!((status, report["updated"].as_u64()), (1, Some(0)));
     must_fail(&report, &[("updatehttp", "HTTP/1.1")]).unwrap();
@@ -167,14 +167,14 @@ fn a_200_that_means_no_is_explained() {
         (vec![reply.into()], true)
     }
     let mut rows = Rows::default();
-    for (does, words) in [
-        (text as Does, "answer 404 instead of 200 with a text body"),
+    for (behave, words) in [
+        (text as Behave, "answer 404 instead of 200 with a text body"),
         (
-            empty as Does,
+            empty as Behave,
             "answer 404 instead of 200 with an empty body",
         ),
     ] {
-        let (report, status) = probe_http(does, 0, &[]);
+        let (report, status) = probe_http(behave, 0, &[]);
         let all = [
             ("LuaTask", words),
             ("libfota ", words),
@@ -182,7 +182,7 @@ fn a_200_that_means_no_is_explained() {
             ("updatehttp", words),
         ];
         // Only LuaTask restarts after an empty body. The others treat it as "no update".
-        let failing = if std::ptr::fn_addr_eq(does, empty as Does) {
+        let failing = if std::ptr::fn_addr_eq(behave, empty as Behave) {
             &all[..1]
         } else {
             &all
@@ -197,25 +197,25 @@ fn a_200_that_means_no_is_explained() {
 }
 
 #[test]
-fn smaller_sins_of_a_reply_are_each_named() {
+fn smaller_faults_of_a_reply_are_each_named() {
     /// A server that is correct except for its replies `$file` and `$no`.
-    macro_rules! sinner {
+    macro_rules! faulty_server {
         ($file:expr, $no:expr) => {{
-            fn does(request: &Request, file: &[u8]) -> (Vec<Vec<u8>>, bool) {
+            fn behave(request: &Request, file: &[u8]) -> (Vec<Vec<u8>>, bool) {
                 if !is_old(request) {
                     return (vec![$no.into()], true);
                 }
                 (found_file($file, file), true)
             }
-            does as Does
+            behave as Behave
         }};
     }
     const GOOD: &str = "HTTP/1.1 200 OK\r\nContent-Length: LENGTH\r\nConnection: close\r\n\r\n";
     let mut rows = Rows::default();
-    for (name, does, version, wanted) in [
+    for (name, behave, version, wanted) in [
         (
             "no reason",
-            sinner!(
+            faulty_server!(
                 "HTTP/1.1 200\r\nContent-Length: LENGTH\r\nConnection: close\r\n\r\n",
                 NOT_FOUND
             ),
@@ -224,7 +224,7 @@ fn smaller_sins_of_a_reply_are_each_named() {
         ),
         (
             "no space",
-            sinner!(
+            faulty_server!(
                 "HTTP/1.1 200 OK\r\nContent-Length:LENGTH\r\nConnection: close\r\n\r\n",
                 NOT_FOUND
             ),
@@ -241,7 +241,7 @@ fn smaller_sins_of_a_reply_are_each_named() {
         ),
         (
             "an empty value",
-            sinner!(
+            faulty_server!(
                 "HTTP/1.1 200 OK\r\nX-Powered-By: \r\nContent-Length: LENGTH\r\nConnection: close\r\n\r\n",
                 NOT_FOUND
             ),
@@ -250,7 +250,7 @@ fn smaller_sins_of_a_reply_are_each_named() {
         ),
         (
             "a message in ASCII",
-            sinner!(
+            faulty_server!(
                 GOOD,
                 "HTTP/1.1 404 Not Found\r\nContent-Length: 25\r\nConnection: close\r\n\r\n\
                  {\"code\":27,\"msg\":\"newest\"}"
@@ -260,7 +260,7 @@ fn smaller_sins_of_a_reply_are_each_named() {
         ),
         (
             "code 43",
-            sinner!(
+            faulty_server!(
                 GOOD,
                 "HTTP/1.1 404 Not Found\r\nContent-Length: 11\r\nConnection: close\r\n\r\n{\"code\":43}"
             ),
@@ -269,7 +269,7 @@ fn smaller_sins_of_a_reply_are_each_named() {
         ),
         (
             "a redirect for all",
-            sinner!(
+            faulty_server!(
                 GOOD,
                 "HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
             ),
@@ -280,7 +280,7 @@ fn smaller_sins_of_a_reply_are_each_named() {
             ],
         ),
     ] {
-        let (report, _) = probe_http(does, 20_000, &["--version", version]);
+        let (report, _) = probe_http(behave, 20_000, &["--version", version]);
         rows.row(name, must_fail(&report, wanted));
     }
     rows.finish();

@@ -48,10 +48,10 @@ impl Request {
 
 /// Behaviour of a test server: the pieces that it writes for a request, and whether it closes the connection
 /// afterwards.
-type Does = fn(&Request, &[u8]) -> (Vec<Vec<u8>>, bool);
+type Behave = fn(&Request, &[u8]) -> (Vec<Vec<u8>>, bool);
 
 /// Starts a server on a free port, which replies until the test ends.
-fn server_that(does: Does, file: &[u8]) -> SocketAddr {
+fn start_server(behave: Behave, file: &[u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let file = file.to_vec();
@@ -63,7 +63,7 @@ fn server_that(does: Does, file: &[u8]) -> SocketAddr {
             stream.set_nodelay(true).unwrap();
             std::thread::spawn(move || {
                 while let Some(request) = Request::read(&mut stream) {
-                    let (pieces, closes) = does(&request, &file);
+                    let (pieces, closes) = behave(&request, &file);
                     for (number, piece) in pieces.iter().enumerate() {
                         if number > 0 {
                             // The client must receive each piece separately, also on a busy machine. With many
@@ -97,8 +97,8 @@ fn probe(flags: &[&str]) -> (Value, i32) {
     (report, output.status.code().unwrap())
 }
 
-fn probe_http(does: Does, size: usize, more: &[&str]) -> (Value, i32) {
-    let url = format!("http://{}/update", server_that(does, &noise(1, size)));
+fn probe_http(behave: Behave, size: usize, more: &[&str]) -> (Value, i32) {
+    let url = format!("http://{}/update", start_server(behave, &noise(1, size)));
     let mut flags = vec!["--http", &url];
     flags.extend(more);
     probe(&flags)
@@ -134,7 +134,7 @@ fn must_fail(report: &Value, wanted: &[(&str, &str)]) -> Result<(), String> {
 }
 
 #[test]
-fn this_server_is_good_for_every_client() {
+fn this_server_passes_for_every_client() {
     let place = Place::new();
     let bytes = noise(30, 20_000);
     place.drop_firmware("P/1.0.3/update.bin", &bytes);
@@ -237,7 +237,7 @@ fn a_url_with_a_query_is_refused_with_the_reason() {
 }
 
 #[test]
-fn a_udp_server_with_the_seeds_mistake_is_explained() {
+fn a_udp_server_with_a_wrong_last_packet_is_explained() {
     // last=0 for a multiple of 1022, as the Python server of the article sends.
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap().to_string();
@@ -285,7 +285,7 @@ fn a_udp_server_with_the_seeds_mistake_is_explained() {
 fn the_table_has_colours_only_on_a_terminal_and_mistakes_are_usage() {
     let url = format!(
         "http://{}/u",
-        server_that(|_, _| (vec![NOT_FOUND.into()], true), &[])
+        start_server(|_, _| (vec![NOT_FOUND.into()], true), &[])
     );
     let output = run(&["probe", "--http", &url]);
     let text = both(&output);

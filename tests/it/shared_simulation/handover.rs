@@ -1,7 +1,8 @@
 //! Tests of devices that move between two replicas.
 
 use super::replicas::{Device, HOUR, Replicas, Setup, devices};
-use crate::common::simulation::{Dice, folder};
+use crate::common::random::Random;
+use crate::common::simulation::folder;
 use luat_ota::firmware::catalog::Catalog;
 use luat_ota::fleet::progress::State;
 
@@ -15,7 +16,7 @@ fn two_replicas(catalog: &Catalog) -> (Replicas, Vec<Device>) {
         lag: None,
         lost: None,
     };
-    let mut devices = devices(setup, &mut Dice(1));
+    let mut devices = devices(setup, &mut Random(1));
     for (at, device) in devices.iter_mut().enumerate() {
         assert!(replicas.visit(at % 2, catalog, device, 0));
     }
@@ -77,7 +78,7 @@ fn a_device_that_falls_back_at_both_servers_is_counted_once() {
 }
 
 #[test]
-fn a_device_that_came_back_to_another_server_is_not_silent() {
+fn a_device_that_checks_at_another_server_is_not_silent() {
     let catalog = folder(&["1.0.0", "2.0.0"]);
     let (mut replicas, mut devices) = two_replicas(&catalog);
     replicas.exchange(10);

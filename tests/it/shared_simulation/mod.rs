@@ -7,7 +7,8 @@ mod replicas;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
-use crate::common::simulation::{DOWNLOAD, Dice, REBOOT, folder};
+use crate::common::random::Random;
+use crate::common::simulation::{DOWNLOAD, REBOOT, folder};
 use replicas::{EXCHANGE, HOUR, MINUTE, RELEASE, Replicas, Setup, WATCHED, devices};
 
 /// The events of the simulation. At the same time, files are written and read before devices send checks.
@@ -24,17 +25,17 @@ enum Event {
 /// Whether the fuse of a replica pauses the release.
 fn run(setup: Setup, seed: u64) -> bool {
     let size = (setup.devices << 20 ^ setup.failing << 40) as u64;
-    let mut dice = Dice(seed ^ size);
+    let mut random = Random(seed ^ size);
     let (before, after) = (folder(&["1.0.0"]), folder(&["1.0.0", "2.0.0"]));
     let mut replicas = Replicas::new(setup.replicas, &before);
     let mut catalog = &before;
-    let mut devices = devices(setup, &mut dice);
+    let mut devices = devices(setup, &mut random);
     let mut queue: BinaryHeap<Reverse<(u64, Event)>> = BinaryHeap::new();
     for (at, device) in devices.iter().enumerate() {
         queue.push(Reverse((device.from, Event::Check(at))));
     }
     // Each replica reads the folder at its own times.
-    let looks: Vec<u64> = (0..8).map(|_| dice.below(EXCHANGE)).collect();
+    let looks: Vec<u64> = (0..8).map(|_| random.below(EXCHANGE)).collect();
     let next_look = |replica: usize, from: u64| {
         let look = looks[replica];
         (from - look).next_multiple_of(EXCHANGE) + look

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use crate::common::simulation::{Dice, visit};
+use crate::common::random::Random;
+use crate::common::simulation::visit;
 use luat_ota::firmware::catalog::Catalog;
 use luat_ota::fleet::shared::file::OutcomeFile;
 use luat_ota::fleet::shared::{Exchanged, PeerOutcomes, PeerStates};
@@ -50,16 +51,16 @@ pub struct Device {
 }
 
 /// The devices. For every number of replicas they differ only in the replicas that they use.
-pub fn devices(setup: Setup, dice: &mut Dice) -> Vec<Device> {
+pub fn devices(setup: Setup, random: &mut Random) -> Vec<Device> {
     let mut devices = Vec::new();
     for n in 0..setup.devices {
-        let interval = 5 * MINUTE + dice.below(600);
+        let interval = 5 * MINUTE + random.below(600);
         let [.., a, b] = (n as u64).to_be_bytes();
         devices.push(Device {
             id: format!("{:015}", 862_991_440_000_000 + n),
             address: Ipv4Addr::new(10, a, b, 1).into(),
             interval,
-            from: dice.below(interval),
+            from: random.below(interval),
             fails: false,
             updated: false,
             replicas: [0; 2],
@@ -69,14 +70,14 @@ pub fn devices(setup: Setup, dice: &mut Dice) -> Vec<Device> {
     let failing = (setup.devices * setup.failing).div_ceil(100);
     let mut chosen = BTreeSet::new();
     while chosen.len() < failing {
-        chosen.insert(dice.below(setup.devices as u64) as usize);
+        chosen.insert(random.index(setup.devices));
     }
     for at in chosen {
         devices[at].fails = true;
     }
     for device in &mut devices {
-        let first = dice.below(setup.replicas as u64) as usize;
-        let other = dice.below(setup.replicas.max(2) as u64 - 1) as usize + 1;
+        let first = random.index(setup.replicas);
+        let other = 1 + random.index(setup.replicas.max(2) - 1);
         device.replicas = [first, (first + other) % setup.replicas];
     }
     devices

@@ -15,17 +15,17 @@ const OTHER: &str = "862991443759999";
 
 /// A check that can be sent over every protocol.
 #[derive(Clone)]
-struct Ask {
+struct CheckForm {
     name: String,
     imei: String,
     version: String,
     key: String,
 }
 
-impl Ask {
+impl CheckForm {
     /// The check of a LuaTask module.
-    fn luat(project: &str, imei: &str, version: &str) -> Ask {
-        Ask {
+    fn luat(project: &str, imei: &str, version: &str) -> CheckForm {
+        CheckForm {
             name: format!("{project}_Luat_V0017_ASR1802"),
             imei: imei.to_owned(),
             version: version.to_owned(),
@@ -34,8 +34,8 @@ impl Ask {
     }
 
     /// The check of a LuatOS module.
-    fn luatos(project: &str, platform: &str, version: &str) -> Ask {
-        Ask {
+    fn luatos(project: &str, platform: &str, version: &str) -> CheckForm {
+        CheckForm {
             name: format!("{project}_LuatOS-SoC_{platform}"),
             imei: IMEI.to_owned(),
             version: version.to_owned(),
@@ -43,7 +43,7 @@ impl Ask {
         }
     }
 
-    fn key(mut self, key: &str) -> Ask {
+    fn key(mut self, key: &str) -> CheckForm {
         self.key = key.to_owned();
         self
     }
@@ -78,12 +78,12 @@ impl Ask {
 }
 
 /// Checks that the reply is this file over every protocol.
-fn gets(server: &Server, ask: &Ask, bytes: &[u8]) -> Result<(), String> {
-    server.wait_for_reply(&get(&ask.target()), common::PATIENCE, |reply| {
+fn must_get(server: &Server, form: &CheckForm, bytes: &[u8]) -> Result<(), String> {
+    server.wait_for_reply(&get(&form.target()), common::PATIENCE, |reply| {
         reply.status == 200 && reply.body == bytes
     })?;
     let device = Device::new(server.udp);
-    for message in ask.datagrams() {
+    for message in form.datagrams() {
         let offer = device.check(&message)?;
         offer.must_be_for(bytes.len())?;
         let got = device.download(offer)?;
@@ -95,21 +95,21 @@ fn gets(server: &Server, ask: &Ask, bytes: &[u8]) -> Result<(), String> {
 }
 
 /// Checks that the reply is this refusal over every protocol.
-fn is_refused(
+fn must_be_refused(
     server: &Server,
-    ask: &Ask,
+    form: &CheckForm,
     status: u16,
     code: u32,
     text: &str,
 ) -> Result<(), String> {
     server
-        .wait_for_reply(&get(&ask.target()), common::PATIENCE, |reply| {
+        .wait_for_reply(&get(&form.target()), common::PATIENCE, |reply| {
             reply.status == status && reply.code() == Some(code)
         })?
         .must_refuse(status, code)?;
     let device = Device::new(server.udp);
-    for message in ask.datagrams() {
-        device.must_say(&message, text)?;
+    for message in form.datagrams() {
+        device.must_reply(&message, text)?;
         let answer = Stream::connect(server.tcp).ask(&message)?;
         ensure!(
             answer == text.as_bytes(),
@@ -198,153 +198,205 @@ fn each_row_of_the_verdict_table_looks_the_same_over_http_udp_and_tcp() {
     let not_you = (403, 21, "imei range error");
     let unknown = (403, 25, "no upgrade");
     // The reply to the module: the file, or a refusal with its status, code and text.
-    type No = (u16, u32, &'static str);
-    let table: Vec<(&str, Ask, Option<No>)> = vec![
-        ("offer", Ask::luat("plain", IMEI, "2.0.0"), None),
+    type Refusal = (u16, u32, &'static str);
+    let table: Vec<(&str, CheckForm, Option<Refusal>)> = vec![
+        ("offer", CheckForm::luat("plain", IMEI, "2.0.0"), None),
         (
             "nothing newer: same",
-            Ask::luat("plain", IMEI, "2.0.1"),
+            CheckForm::luat("plain", IMEI, "2.0.1"),
             Some(nothing),
         ),
         (
             "nothing newer: 0s",
-            Ask::luat("plain", IMEI, "002.000.001"),
+            CheckForm::luat("plain", IMEI, "002.000.001"),
             Some(nothing),
         ),
         (
             "nothing newer: newer",
-            Ask::luat("plain", IMEI, "2.0.10"),
+            CheckForm::luat("plain", IMEI, "2.0.10"),
             Some(nothing),
         ),
-        ("paused", Ask::luat("paused", IMEI, "2.0.0"), Some(not_now)),
+        (
+            "paused",
+            CheckForm::luat("paused", IMEI, "2.0.0"),
+            Some(not_now),
+        ),
         (
             "paused with a reason",
-            Ask::luat("because", IMEI, "2.0.0"),
+            CheckForm::luat("because", IMEI, "2.0.0"),
             Some(not_now),
         ),
-        ("paused: false", Ask::luat("unpaused", IMEI, "2.0.0"), None),
         (
-            "not_before to come",
-            Ask::luat("later", IMEI, "2.0.0"),
-            Some(not_now),
-        ),
-        ("not_before past", Ask::luat("earlier", IMEI, "2.0.0"), None),
-        (
-            "window closed",
-            Ask::luat("closed", IMEI, "2.0.0"),
-            Some(not_now),
-        ),
-        ("window open", Ask::luat("open", IMEI, "2.0.0"), None),
-        (
-            "window open in Beijing",
-            Ask::luat("beijing", IMEI, "2.0.0"),
+            "paused: false",
+            CheckForm::luat("unpaused", IMEI, "2.0.0"),
             None,
         ),
-        ("percent 0", Ask::luat("none", IMEI, "2.0.0"), Some(not_now)),
-        ("percent 100", Ask::luat("all", IMEI, "2.0.0"), None),
+        (
+            "not_before to come",
+            CheckForm::luat("later", IMEI, "2.0.0"),
+            Some(not_now),
+        ),
+        (
+            "not_before past",
+            CheckForm::luat("earlier", IMEI, "2.0.0"),
+            None,
+        ),
+        (
+            "window closed",
+            CheckForm::luat("closed", IMEI, "2.0.0"),
+            Some(not_now),
+        ),
+        ("window open", CheckForm::luat("open", IMEI, "2.0.0"), None),
+        (
+            "window open in Beijing",
+            CheckForm::luat("beijing", IMEI, "2.0.0"),
+            None,
+        ),
+        (
+            "percent 0",
+            CheckForm::luat("none", IMEI, "2.0.0"),
+            Some(not_now),
+        ),
+        ("percent 100", CheckForm::luat("all", IMEI, "2.0.0"), None),
         (
             "percent 0, but named",
-            Ask::luat("named", IMEI, "2.0.0"),
+            CheckForm::luat("named", IMEI, "2.0.0"),
             None,
         ),
         (
             "percent 0, not named",
-            Ask::luat("named", OTHER, "2.0.0"),
+            CheckForm::luat("named", OTHER, "2.0.0"),
             Some(not_you),
         ),
-        ("allowed", Ask::luat("allow", IMEI, "2.0.0"), None),
+        ("allowed", CheckForm::luat("allow", IMEI, "2.0.0"), None),
         (
             "not allowed",
-            Ask::luat("allow", OTHER, "2.0.0"),
+            CheckForm::luat("allow", OTHER, "2.0.0"),
             Some(not_you),
         ),
-        ("in the range", Ask::luat("range", IMEI, "2.0.0"), None),
+        (
+            "in the range",
+            CheckForm::luat("range", IMEI, "2.0.0"),
+            None,
+        ),
         (
             "not in the range",
-            Ask::luat("range", OTHER, "2.0.0"),
+            CheckForm::luat("range", OTHER, "2.0.0"),
             Some(not_you),
         ),
         (
             "nobody allowed",
-            Ask::luat("nobody", IMEI, "2.0.0"),
+            CheckForm::luat("nobody", IMEI, "2.0.0"),
             Some(not_you),
         ),
-        ("denied", Ask::luat("deny", IMEI, "2.0.0"), Some(not_you)),
-        ("not denied", Ask::luat("deny", OTHER, "2.0.0"), None),
-        ("from: low end", Ask::luat("from", IMEI, "1.9.0"), None),
-        ("from: high end", Ask::luat("from", IMEI, "2.0.0"), None),
         (
-            "from: below",
-            Ask::luat("from", IMEI, "1.8.9"),
+            "denied",
+            CheckForm::luat("deny", IMEI, "2.0.0"),
             Some(not_you),
         ),
-        ("from one", Ask::luat("one", IMEI, "001.009.000"), None),
+        ("not denied", CheckForm::luat("deny", OTHER, "2.0.0"), None),
         (
-            "from one: another",
-            Ask::luat("one", IMEI, "1.9.1"),
-            Some(not_you),
-        ),
-        ("from a text", Ask::luat("texts", IMEI, "factory"), None),
-        (
-            "from another text",
-            Ask::luat("texts", IMEI, "1.0-beta2"),
+            "from: low end",
+            CheckForm::luat("from", IMEI, "1.9.0"),
             None,
         ),
-        ("firmware_name", Ask::luat("name", IMEI, "2.0.0"), None),
+        (
+            "from: high end",
+            CheckForm::luat("from", IMEI, "2.0.0"),
+            None,
+        ),
+        (
+            "from: below",
+            CheckForm::luat("from", IMEI, "1.8.9"),
+            Some(not_you),
+        ),
+        (
+            "from one",
+            CheckForm::luat("one", IMEI, "001.009.000"),
+            None,
+        ),
+        (
+            "from one: another",
+            CheckForm::luat("one", IMEI, "1.9.1"),
+            Some(not_you),
+        ),
+        (
+            "from a text",
+            CheckForm::luat("texts", IMEI, "factory"),
+            None,
+        ),
+        (
+            "from another text",
+            CheckForm::luat("texts", IMEI, "1.0-beta2"),
+            None,
+        ),
+        (
+            "firmware_name",
+            CheckForm::luat("name", IMEI, "2.0.0"),
+            None,
+        ),
         (
             "another firmware_name",
-            Ask::luat("othername", IMEI, "2.0.0"),
+            CheckForm::luat("othername", IMEI, "2.0.0"),
             Some(not_you),
         ),
         (
             "unknown project",
-            Ask::luat("nowhere", IMEI, "2.0.0"),
+            CheckForm::luat("nowhere", IMEI, "2.0.0"),
             Some(unknown),
         ),
         (
             "a project in another case",
-            Ask::luat("PLAIN", IMEI, "2.0.0"),
+            CheckForm::luat("PLAIN", IMEI, "2.0.0"),
             Some(unknown),
         ),
         (
             "right key",
-            Ask::luat("key", IMEI, "2.0.0").key("secret"),
+            CheckForm::luat("key", IMEI, "2.0.0").key("secret"),
             None,
         ),
-        ("wrong key", Ask::luat("key", IMEI, "2.0.0"), Some(unknown)),
+        (
+            "wrong key",
+            CheckForm::luat("key", IMEI, "2.0.0"),
+            Some(unknown),
+        ),
         (
             "version unreadable",
-            Ask::luat("plain", IMEI, "factory"),
+            CheckForm::luat("plain", IMEI, "factory"),
             Some(nothing),
         ),
         (
             "version missing",
-            Ask::luat("plain", IMEI, ""),
+            CheckForm::luat("plain", IMEI, ""),
             Some(nothing),
         ),
-        ("any version", Ask::luat("any", IMEI, "factory"), None),
+        ("any version", CheckForm::luat("any", IMEI, "factory"), None),
         (
             "downgrade not allowed",
-            Ask::luat("plain", IMEI, "3.0.0"),
+            CheckForm::luat("plain", IMEI, "3.0.0"),
             Some(nothing),
         ),
-        ("downgrade allowed", Ask::luat("down", IMEI, "3.0.0"), None),
+        (
+            "downgrade allowed",
+            CheckForm::luat("down", IMEI, "3.0.0"),
+            None,
+        ),
         (
             "downgrade to the same",
-            Ask::luat("down", IMEI, "2.0.1"),
+            CheckForm::luat("down", IMEI, "2.0.1"),
             Some(nothing),
         ),
     ];
-    for (row, ask, wanted) in table {
+    for (row, form, wanted) in table {
         let result = match wanted {
             // Not a row of the table: a text that is not in the list and has no order.
             None if row == "from another text" => server
-                .wait_for_reply(&get(&ask.target()), common::PATIENCE, |reply| {
+                .wait_for_reply(&get(&form.target()), common::PATIENCE, |reply| {
                     matches!(reply.status, 403 | 404)
                 })
                 .map(|_| ()),
-            None => gets(&server, &ask, &bytes),
-            Some((status, code, text)) => is_refused(&server, &ask, status, code, text),
+            None => must_get(&server, &form, &bytes),
+            Some((status, code, text)) => must_be_refused(&server, &form, status, code, text),
         };
         rows.row(row, result);
     }
@@ -371,8 +423,8 @@ fn each_row_of_the_version_table_holds() {
     );
     let server = Server::start_in(place, &[]);
     let mut rows = Rows::default();
-    let device = |project: &str, version: &str| Ask::luatos(project, "Air780EPM", version);
-    for (row, ask, bytes) in [
+    let device = |project: &str, version: &str| CheckForm::luatos(project, "Air780EPM", version);
+    for (row, form, bytes) in [
         // plain version, plain release
         ("plain up", device("plain", "1.9.9"), Some(&plain)),
         ("plain same", device("plain", "2.0.1"), None),
@@ -405,9 +457,9 @@ fn each_row_of_the_version_table_holds() {
         ),
     ] {
         let result = match bytes {
-            Some(bytes) => gets(&server, &ask, bytes),
+            Some(bytes) => must_get(&server, &form, bytes),
             None => server
-                .wait_for_reply(&get(&ask.target()), common::PATIENCE, |reply| {
+                .wait_for_reply(&get(&form.target()), common::PATIENCE, |reply| {
                     reply.status == 404 && matches!(reply.code(), Some(26 | 27))
                 })
                 .map(|_| ()),

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_package_that_does_not_fit_the_module_is_no_package() {
+fn a_package_that_does_not_fit_the_module_is_not_offered() {
     let place = Place::new();
     let air780epm = script_package(EC7XX, 23);
     let ec618 = script_package(EC618, 24);
@@ -45,8 +45,8 @@ fn a_package_that_does_not_fit_the_module_is_no_package() {
     let server = Server::start_in(place, &[]);
     let mut rows = Rows::default();
     let none = (404, 26, "no upgrade");
-    let soc = Ask::luatos;
-    for (row, ask, bytes) in [
+    let soc = CheckForm::luatos;
+    for (row, form, bytes) in [
         (
             "its platform",
             soc("one", "Air780EPM", "2012.1.3"),
@@ -54,7 +54,11 @@ fn a_package_that_does_not_fit_the_module_is_no_package() {
         ),
         ("another platform", soc("one", "Air8000", "2012.1.3"), None),
         ("another family", soc("one", "EC618", "2012.1.3"), None),
-        ("EC7xx for an 8955", Ask::luat("ec7xx", IMEI, "1.0.3"), None),
+        (
+            "EC7xx for an 8955",
+            CheckForm::luat("ec7xx", IMEI, "1.0.3"),
+            None,
+        ),
         (
             "EC7xx for an EC618",
             soc("ec7xx", "EC618", "1103.1.3"),
@@ -126,21 +130,21 @@ fn a_package_that_does_not_fit_the_module_is_no_package() {
         rows.row(
             row,
             match bytes {
-                Some(bytes) => gets(&server, &ask, bytes),
-                None => is_refused(&server, &ask, none.0, none.1, none.2),
+                Some(bytes) => must_get(&server, &form, bytes),
+                None => must_be_refused(&server, &form, none.0, none.1, none.2),
             },
         );
     }
     // A file without a stated base core is no release, or a release without a package.
     for version in ["2008.1.3", "2012.1.3"] {
-        let ask = Ask::luatos("guess", "Air780EPM", version);
+        let form = CheckForm::luatos("guess", "Air780EPM", version);
         rows.row(
             "a delta without a base",
-            server.try_get(&ask.target()).and_then(|reply| {
+            server.try_get(&form.target()).and_then(|reply| {
                 reply
                     .must_refuse(404, 26)
                     .or_else(|_| reply.must_refuse(403, 25))?;
-                Device::new(server.udp).must_say(ask.datagram(), "no upgrade")
+                Device::new(server.udp).must_reply(form.datagram(), "no upgrade")
             }),
         );
     }
@@ -153,11 +157,11 @@ fn the_2g_module_itself_never_gets_an_ec7xx_package() {
     place.drop_firmware("mixed/1.0.4/update.bin", &script_package(EC7XX, 26));
     let server = Server::start_in(place, &[]);
     for name in ["mixed_Luat_V0035_8955", "mixed_Luat_V0040_8955_SSL_TTS"] {
-        let ask = Ask {
+        let form = CheckForm {
             name: name.to_owned(),
-            ..Ask::luat("mixed", IMEI, "1.0.3")
+            ..CheckForm::luat("mixed", IMEI, "1.0.3")
         };
-        is_refused(&server, &ask, 404, 26, "no upgrade").unwrap();
+        must_be_refused(&server, &form, 404, 26, "no upgrade").unwrap();
     }
 }
 
@@ -177,19 +181,27 @@ fn an_exact_platform_goes_before_the_generic_file_and_the_newest_release_before_
     let mut rows = Rows::default();
     rows.row(
         "exact",
-        gets(&server, &Ask::luatos("P", "Air780EPM", "2012.1.2"), &exact),
+        must_get(
+            &server,
+            &CheckForm::luatos("P", "Air780EPM", "2012.1.2"),
+            &exact,
+        ),
     );
     rows.row(
         "generic",
-        gets(
+        must_get(
             &server,
-            &Ask::luatos("P", "Air780EHM", "2012.1.2"),
+            &CheckForm::luatos("P", "Air780EHM", "2012.1.2"),
             &generic,
         ),
     );
     rows.row(
         "newest, though generic",
-        gets(&server, &Ask::luatos("P", "Air8000", "2012.1.2"), &generic),
+        must_get(
+            &server,
+            &CheckForm::luatos("P", "Air8000", "2012.1.2"),
+            &generic,
+        ),
     );
     rows.finish();
 }

@@ -25,14 +25,14 @@ fn a_refused_release_does_not_hide_an_older_one_but_a_running_rollout_does() {
     for project in ["paused", "later", "deny", "allow", "from", "key"] {
         rows.row(
             project,
-            gets(&server, &Ask::luat(project, IMEI, "2.0.0"), &old),
+            must_get(&server, &CheckForm::luat(project, IMEI, "2.0.0"), &old),
         );
     }
     rows.row(
         "percent",
-        is_refused(
+        must_be_refused(
             &server,
-            &Ask::luat("percent", IMEI, "2.0.0"),
+            &CheckForm::luat("percent", IMEI, "2.0.0"),
             404,
             27,
             "no upgrade",
@@ -59,7 +59,7 @@ fn the_rules_of_a_release_win_over_those_of_its_project_except_that_deny_adds_up
     let mut rows = Rows::default();
     rows.row(
         "unpaused by the release",
-        gets(&server, &Ask::luat("P", IMEI, "2.0.0"), &bytes),
+        must_get(&server, &CheckForm::luat("P", IMEI, "2.0.0"), &bytes),
     );
     for denied in [OTHER, "862991443751111"] {
         rows.row(
@@ -127,7 +127,7 @@ fn ten_percent_are_about_a_tenth_and_always_the_same_ones() {
 }
 
 #[test]
-fn a_redirect_is_for_those_who_can_follow_it() {
+fn a_redirect_is_only_for_modules_that_can_follow_it() {
     let place = Place::new();
     let bytes = noise(35, 1300);
     place.drop_firmware("中文 项目/2.0.1/固件 一.bin", &bytes);

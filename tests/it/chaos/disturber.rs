@@ -3,7 +3,7 @@
 use super::*;
 
 /// Changes the firmware folder at random.
-pub(super) struct Breaker<'w> {
+pub(super) struct FolderDisturber<'w> {
     pub(super) world: &'w Mutex<World>,
     pub(super) root: PathBuf,
     /// The newest release of each project.
@@ -13,7 +13,7 @@ pub(super) struct Breaker<'w> {
     pub(super) settling: bool,
 }
 
-impl Breaker<'_> {
+impl FolderDisturber<'_> {
     pub(super) fn folder(&self, project: usize, number: u32) -> PathBuf {
         self.root
             .join(PROJECTS[project])
@@ -35,20 +35,20 @@ impl Breaker<'_> {
     /// Bytes that have never existed before. They count as dropped from now on.
     pub(super) fn bytes(
         &mut self,
-        chance: &mut Chance,
+        random: &mut Random,
         project: usize,
         number: u32,
     ) -> Arc<Vec<u8>> {
         self.made += 1;
-        let size = match chance.below(4) {
+        let size = match random.below(4) {
             // The oldest clients need a file of more than one segment.
-            _ if self.settling => 20_000 + chance.below(30_000),
-            0 => 1022 * (1 + chance.below(60)),
-            1 => 1 + chance.below(3000),
-            _ => 20_000 + chance.below(300_000),
+            _ if self.settling => 20_000 + random.below(30_000),
+            0 => 1022 * (1 + random.below(60)),
+            1 => 1 + random.below(3000),
+            _ => 20_000 + random.below(300_000),
         };
         let bytes = Arc::new(noise(
-            self.made * 1000 + chance.below(1000),
+            self.made * 1000 + random.below(1000),
             usize::try_from(size).unwrap(),
         ));
         self.world.lock().unwrap().images.push(Image {
@@ -59,26 +59,26 @@ impl Breaker<'_> {
         bytes
     }
 
-    pub(super) fn add(&mut self, chance: &mut Chance, project: usize) {
+    pub(super) fn add(&mut self, random: &mut Random, project: usize) {
         self.newest[project] += 1;
         let number = self.newest[project];
-        let bytes = self.bytes(chance, project, number);
+        let bytes = self.bytes(random, project, number);
         let folder = self.folder(project, number);
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("update.bin.part"), &*bytes).unwrap();
         std::fs::rename(folder.join("update.bin.part"), folder.join("update.bin")).unwrap();
     }
 
-    pub(super) fn disturb(&mut self, chance: &mut Chance) {
-        let project = usize::try_from(chance.below(PROJECTS.len() as u64)).unwrap();
+    pub(super) fn disturb(&mut self, random: &mut Random) {
+        let project = random.index(PROJECTS.len());
         let newest = self.newest[project];
         let number = newest
-            .saturating_sub(u32::try_from(chance.below(3)).unwrap())
+            .saturating_sub(u32::try_from(random.below(3)).unwrap())
             .max(1);
-        match chance.below(10) {
-            0..=2 => self.add(chance, project),
-            3 | 4 => self.replace_in_place(chance, project, number),
-            5 => self.rename(chance, project, number),
+        match random.below(10) {
+            0..=2 => self.add(random, project),
+            3 | 4 => self.replace_in_place(random, project, number),
+            5 => self.rename(random, project, number),
             6 => self.pause(project, number, true),
             7 => self.pause(project, number, false),
             8 => self.move_to_a_new_version(project, number),
@@ -90,12 +90,12 @@ impl Breaker<'_> {
     }
 
     /// Overwrites a file in place, in several slow writes.
-    pub(super) fn replace_in_place(&mut self, chance: &mut Chance, project: usize, number: u32) {
+    pub(super) fn replace_in_place(&mut self, random: &mut Random, project: usize, number: u32) {
         let Some(path) = self.files(project, number).pop() else {
             return;
         };
-        let bytes = self.bytes(chance, project, number);
-        let truncate = chance.one_in(2);
+        let bytes = self.bytes(random, project, number);
+        let truncate = random.one_in(2);
         let mut file = std::fs::OpenOptions::new()
             .write(true)
             .truncate(truncate)
@@ -108,9 +108,9 @@ impl Breaker<'_> {
         file.set_len(bytes.len() as u64).unwrap();
     }
 
-    pub(super) fn rename(&mut self, chance: &mut Chance, project: usize, number: u32) {
+    pub(super) fn rename(&mut self, random: &mut Random, project: usize, number: u32) {
         if let Some(path) = self.files(project, number).pop() {
-            let name = format!("name-{}.bin", chance.below(1000));
+            let name = format!("name-{}.bin", random.below(1000));
             let _ = std::fs::rename(&path, path.with_file_name(name));
         }
     }
@@ -149,11 +149,11 @@ impl Breaker<'_> {
     }
 
     /// Adds one more release to each project, which remains unchanged until the end.
-    pub(super) fn settle(&mut self, chance: &mut Chance) -> Vec<Image> {
+    pub(super) fn settle(&mut self, random: &mut Random) -> Vec<Image> {
         let mut newest = Vec::new();
         self.settling = true;
         for project in 0..PROJECTS.len() {
-            self.add(chance, project);
+            self.add(random, project);
             newest.push(self.world.lock().unwrap().images.last().unwrap().clone());
         }
         newest

@@ -11,22 +11,26 @@ use super::{Place, Server, SlowDownload, get, listens, luat};
 pub const VIEWS: [&str; 5] = ["releases", "devices", "live", "explain", "drop"];
 
 /// A server with a browser that shows the operator page.
-pub struct Desk {
+pub struct BrowserSession {
     pub browser: Browser,
     pub server: Server,
     pub operator: SocketAddr,
     pub token: String,
 }
 
-impl Desk {
+impl BrowserSession {
     /// Starts both and opens the page in English. `prepare` may fill the folder first. Returns `None`
     /// if this machine has no browser.
-    pub fn open(test: &str, prepare: impl Fn(&Place)) -> Option<Desk> {
-        Desk::open_with(test, &[], prepare)
+    pub fn open(test: &str, prepare: impl Fn(&Place)) -> Option<BrowserSession> {
+        BrowserSession::open_with(test, &[], prepare)
     }
 
-    /// Like [`Desk::open`], with these flags for the server.
-    pub fn open_with(test: &str, flags: &[&str], prepare: impl Fn(&Place)) -> Option<Desk> {
+    /// Like [`BrowserSession::open`], with these flags for the server.
+    pub fn open_with(
+        test: &str,
+        flags: &[&str],
+        prepare: impl Fn(&Place),
+    ) -> Option<BrowserSession> {
         let browser = Browser::start(test)?;
         let place = Place::new();
         prepare(&place);
@@ -34,23 +38,24 @@ impl Desk {
         let operator = server.log.all();
         let operator = operator.iter().find_map(|line| listens(line, "operator"));
         let token = server.place().state().join("operator-token");
-        let desk = Desk {
+        let session = BrowserSession {
             token: std::fs::read_to_string(token).unwrap().trim().to_owned(),
             operator: operator.expect("the operator's side listens"),
             browser,
             server,
         };
-        desk.browser.size(1180, 800);
-        desk.browser.scheme("light");
-        desk.browser.language("en-GB,en");
-        desk.browser
-            .open(&format!("{}#token={}", desk.url(""), desk.token));
-        desk.browser.wait(
+        session.browser.size(1180, 800);
+        session.browser.scheme("light");
+        session.browser.language("en-GB,en");
+        session
+            .browser
+            .open(&format!("{}#token={}", session.url(""), session.token));
+        session.browser.wait(
             "the event stream is up",
             "return document.querySelector('#link.streaming') !== null",
             json!([]),
         );
-        Some(desk)
+        Some(session)
     }
 
     pub fn url(&self, hash: &str) -> String {
@@ -64,9 +69,9 @@ impl Desk {
     }
 
     /// Fails if anything was written to the console or a request has failed.
-    pub fn quiet_console(&self) {
-        let said = self.browser.console();
-        assert!(said.is_empty(), "the console says:\n{}", said.join("\n"));
+    pub fn assert_console_empty(&self) {
+        let lines = self.browser.console();
+        assert!(lines.is_empty(), "the console says:\n{}", lines.join("\n"));
     }
 
     /// Drops a file with these bytes onto an element, as the browser would.
@@ -88,7 +93,8 @@ pub fn card(project: &str, version: &str) -> String {
     format!("article[aria-label=\"{project} {version}\"]")
 }
 
-pub const LONG: &str = "A-PROJECT-WITH-A-NAME-AS-LONG-AS-NAMES-CAN-GET-IN-THE-FIELD";
+pub const LONG_PROJECT: &str =
+    "A-PROJECT-WITH-A-NAME-AS-LONG_PROJECT-AS-NAMES-CAN-GET-IN-THE-FIELD";
 
 /// Fills a folder with releases in every state, long names and files that cannot be served.
 pub fn a_full_folder(place: &Place) {
@@ -98,7 +104,7 @@ pub fn a_full_folder(place: &Place) {
         ("ALIYUN/2.0.0/update.bin", 22),
         ("WATER-METER/1.4.0/update.bin", 23),
         ("WATER-METER/1.3.9/update.bin", 24),
-        (&format!("{LONG}/10.20.30/update.bin"), 25),
+        (&format!("{LONG_PROJECT}/10.20.30/update.bin"), 25),
     ] {
         place.drop_firmware(path, &noise(seed, 486_120));
     }
@@ -112,9 +118,12 @@ pub fn a_full_folder(place: &Place) {
         "WATER-METER/1.4.0/release.json",
         json!({ "paused": "the field test in Hangzhou is not over", "allow": [super::IMEI] }),
     );
-    place.drop_firmware(&format!("{LONG}/10.20.29/update.bin"), &noise(28, 3000));
     place.drop_firmware(
-        &format!("{LONG}/10.20.29/release.json"),
+        &format!("{LONG_PROJECT}/10.20.29/update.bin"),
+        &noise(28, 3000),
+    );
+    place.drop_firmware(
+        &format!("{LONG_PROJECT}/10.20.29/release.json"),
         b"{\"percent\": 10,}",
     );
     place.rules(
@@ -159,40 +168,43 @@ pub fn a_busy_fleet(server: &Server) -> Vec<SlowDownload> {
 }
 
 /// Opens each view in turn, with as much content as it can show.
-pub fn each_view(desk: &Desk, mut look: impl FnMut(&str)) {
+pub fn each_view(session: &BrowserSession, mut look: impl FnMut(&str)) {
     for view in VIEWS {
-        desk.go(&format!("#/{view}"));
-        desk.browser.wait(
+        session.go(&format!("#/{view}"));
+        session.browser.wait(
             "the view is there",
             "return document.querySelector('main').dataset.view === arguments[0] && document.querySelector('h1') !== null",
             json!([view]),
         );
         match view {
             "releases" => {
-                desk.browser.wait_text(".quarantined", ".soc");
-                desk.browser.wait_text("main", "2012.001.004");
+                session.browser.wait_text(".quarantined", ".soc");
+                session.browser.wait_text("main", "2012.001.004");
             }
             // The page has requested the devices and has received them.
             "devices" => {
-                let told =
+                let listed =
                     "return document.querySelector('main > p[role=status]').textContent !== ''";
-                desk.browser.wait("the devices are listed", told, json!([]));
+                session
+                    .browser
+                    .wait("the devices are listed", listed, json!([]));
             }
-            "live" => desk.browser.wait_text(".rates", "60 "),
+            "live" => session.browser.wait_text(".rates", "60 "),
             "explain" => {
-                desk.browser
+                session
+                    .browser
                     .fill("#request", &luat("ALIYUN", super::IMEI, "1.0.0"));
-                desk.browser.click("form:first-child [type=submit]");
-                desk.browser.wait_text(".verdict .notes", "ALIYUN");
+                session.browser.click("form:first-child [type=submit]");
+                session.browser.wait_text(".verdict .notes", "ALIYUN");
             }
             "drop" => {
                 for name in [
                     "core.binpkg",
                     "FOTA2_DEMO_2012.001.005_LuatOS-SoC_Air780EPM.bin",
                 ] {
-                    desk.drop_file("main", name, &script_package(EC7XX, 30));
+                    session.drop_file("main", name, &script_package(EC7XX, 30));
                 }
-                desk.browser.wait_text(".file .upload", "");
+                session.browser.wait_text(".file .upload", "");
             }
             _ => {}
         }
@@ -204,8 +216,8 @@ pub fn each_view(desk: &Desk, mut look: impl FnMut(&str)) {
                 const a = devices.find((device) => device.textContent.includes('ALIYUN'));
                 if (a) a.click();
                 return a !== undefined;";
-            if desk.browser.js(one, json!([])) == true {
-                desk.browser.wait_text(".facts", "ALIYUN");
+            if session.browser.js(one, json!([])) == true {
+                session.browser.wait_text(".facts", "ALIYUN");
                 look("device");
             }
         }
