@@ -81,11 +81,12 @@ fn event_text(event: &Event) -> String {
             reason,
             peer,
         } => {
-            let mut data = subject_json(*unix, subject);
-            data["verdict"] = json!(verdict);
-            data["reason"] = json!(reason);
-            data["peer"] = json!(peer);
-            ("check", data)
+            let own = [
+                ("verdict", json!(verdict)),
+                ("reason", json!(reason)),
+                ("peer", json!(peer)),
+            ];
+            ("check", event_json(*unix, subject, own))
         }
         Event::Download {
             unix,
@@ -95,12 +96,13 @@ fn event_text(event: &Event) -> String {
             size,
             result,
         } => {
-            let mut data = subject_json(*unix, subject);
-            data["number"] = json!(number);
-            data["bytes"] = json!(bytes);
-            data["size"] = json!(size);
-            data["result"] = json!(result);
-            ("download", data)
+            let own = [
+                ("number", json!(number)),
+                ("bytes", json!(bytes)),
+                ("size", json!(size)),
+                ("result", json!(result)),
+            ];
+            ("download", event_json(*unix, subject, own))
         }
         Event::Catalog { unix } => ("catalog", json!({"time": rfc3339(*unix)})),
         Event::Notice { unix, notice } => {
@@ -111,16 +113,18 @@ fn event_text(event: &Event) -> String {
     format!("event: {name}\ndata: {data}\n\n")
 }
 
-fn subject_json(unix: i64, subject: &EventSubject) -> Value {
-    json!({
-        "time": rfc3339(unix),
-        "proto": subject.proto,
-        "device": subject.device,
-        "name": subject.name,
-        "project": subject.project,
-        "from": subject.from,
-        "to": subject.to,
-    })
+/// The data of an event. `own`: what the subject does not state.
+fn event_json<const N: usize>(unix: i64, subject: &EventSubject, own: [(&str, Value); N]) -> Value {
+    let common = [
+        ("time", json!(rfc3339(unix))),
+        ("proto", json!(subject.proto)),
+        ("device", json!(subject.device)),
+        ("name", json!(subject.name)),
+        ("project", json!(subject.project)),
+        ("from", json!(subject.from)),
+        ("to", json!(subject.to)),
+    ];
+    common.into_iter().chain(own).collect()
 }
 
 #[cfg(test)]
