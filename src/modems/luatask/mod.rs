@@ -245,7 +245,7 @@ impl LuaTask {
             String::new()
         };
         self.fail(Failure::GaveUp(format!(
-            "tried {tries} times{kept}; at last: {cause}"
+            "tried {tries} times{kept}; last error: {cause}"
         )))
     }
 
@@ -387,12 +387,12 @@ impl LuaTask {
         }
         match &self.stage {
             Stage::Connecting => self.broken(now, "could not connect within 120 s", true),
-            Stage::Head(_) | Stage::Body(_) => self.ended(now, "nothing came for 60 s", true),
+            Stage::Head(_) | Stage::Body(_) => self.ended(now, "no data for 60 s", true),
             Stage::Sleeping => self.connect(now),
             Stage::Astray(location) => {
                 let useless = self.generation.tries().saturating_sub(self.failures);
                 let why = format!(
-                    "Location {location} names no host: {useless} useless tries to connect to none"
+                    "Location {location} has no host: {useless} failed attempts to connect"
                 );
                 self.fail(Failure::GaveUp(why))
             }

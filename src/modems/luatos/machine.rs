@@ -161,7 +161,7 @@ impl Client {
             let had = u64::try_from(self.received.len()).unwrap_or(u64::MAX);
             if status == 200 {
                 self.doubt = Some(format!(
-                    "asked for the rest from byte {had}, was sent the whole and appended it: Range \
+                    "asked for the rest from byte {had}, was sent the whole file and appended it: Range \
                      was ignored"
                 ));
             } else if head.range_start.is_some_and(|start| start != had) {
@@ -223,8 +223,8 @@ impl Client {
         {
             if self.want != Want::Words && !Package::is_whole(&self.received) {
                 self.doubt = Some(
-                    "took the first segment of the body for the whole: it found no length that it \
-                     understands"
+                    "took the first segment of the body for the whole body: it found no valid \
+                     length"
                         .to_owned(),
                 );
             }
@@ -269,7 +269,7 @@ impl Client {
         let how = if measured {
             "closed before the end of the body"
         } else {
-            "closed, and no length said that this is the end"
+            "closed, and without a length the end is unknown"
         };
         self.cut(now, how)
     }
@@ -394,7 +394,7 @@ impl Client {
             }
         }
         if self.want != Want::Words && doubt.is_none() && is_markup(&self.received) {
-            doubt = Some("took an answer in words (JSON or HTML) for a firmware".to_owned());
+            doubt = Some("took a text reply (JSON or HTML) for firmware".to_owned());
         }
         let bytes = std::mem::take(&mut self.received);
         self.end(Ended::Took {
