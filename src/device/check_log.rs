@@ -24,7 +24,8 @@ const LOGGED: usize = 128;
 const LOGGED_BYTES: usize = 4 * LOGGED;
 
 /// Reason in the log for the answer `unknown function` to a message of the UDP protocol.
-pub(super) const NO_MESSAGE: &str = "no message of the protocol, which begins with the module's id";
+pub(super) const NO_MESSAGE: &str =
+    "not a message of the protocol, which begins with the module's id";
 
 /// Subject of a record: borrowed from a check while it is answered, owned by its download.
 #[derive(Clone, Debug)]

@@ -26,7 +26,7 @@ fn main_job(flags: &[&str]) {
     let server = Server::start(&flags);
     for feature in ALL.iter().filter(|feature| flags.contains(feature)) {
         server.wait_for_log(&format!("says that {feature} is gone"), |line| {
-            line.contains(&format!("doing without {feature}"))
+            line.contains(&format!("{feature} is disabled"))
         });
     }
     let target = luat("P", IMEI, "1.0.0");
@@ -212,7 +212,7 @@ fn the_environment_can_say_it_and_the_help_does_not() {
     let server = Server::from_command(place, &mut command);
     for feature in ["memfd", "inotify"] {
         server.wait_for_log("says what is gone", |line| {
-            line.contains(&format!("doing without {feature}"))
+            line.contains(&format!("{feature} is disabled"))
         });
     }
     assert!(flags_in_help().iter().all(|(flag, _)| flag != "--without"));
