@@ -180,7 +180,7 @@ pub fn crc32(bytes: &[u8]) -> u32 {
 fn header<'h>(what: &str, length: usize, head: &'h [u8]) -> Result<&'h [u8], String> {
     head.get(..length).ok_or_else(|| {
         format!(
-            "the file has {} bytes, but a whole {what} begins with a header of {length}: it was cut off, \
+            "the file has {} bytes, but a complete {what} begins with a header of {length}: it was cut off, \
              copy it again",
             head.len()
         )
@@ -210,5 +210,5 @@ fn check_length(what: &str, expected: u64, size: u64, may_be_longer: bool) -> Re
 
 /// Returns the sentence about a header without data after it.
 fn nothing_behind(what: &str) -> String {
-    format!("this {what} is a header with nothing behind it: export it again")
+    format!("this {what} has a header but no data: export it again")
 }

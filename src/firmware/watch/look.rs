@@ -105,7 +105,7 @@ impl WatchLoop {
             let mut seen = scan::walk(&root, skip)?;
             self.no_scan_before = rest(start);
             if self.device.is_some_and(|device| device != stamp.dev) && !seen.has_firmware() {
-                let text = "it holds no firmware and is on another device than before: is its medium mounted?";
+                let text = "it contains no firmware and is on another device than before: check that its medium is mounted";
                 return Err(io::Error::other(text));
             }
             self.device = Some(stamp.dev);
@@ -180,7 +180,7 @@ impl WatchLoop {
         let now = Instant::now();
         if self.told_shortage.is_none_or(|told| now >= told + TELL) {
             self.told_shortage = Some(now);
-            log::warn!(target: "firmware", "the folder cannot be scanned now, and will be soon: {error}");
+            log::warn!(target: "firmware", "the folder cannot be scanned now; the server tries again soon: {error}");
         }
     }
 }

@@ -115,7 +115,12 @@ fn a_group_that_cannot_be_used_matches_no_device_and_holds_back_what_denies_it()
                 .quarantined
                 .iter()
                 .find(|remark| remark.path == path);
-            assert!(remark.unwrap().text.contains("nobody gets what it rules"));
+            assert!(
+                remark
+                    .unwrap()
+                    .text
+                    .contains("its releases are not offered")
+            );
         }
     }
     let catalog = catalog(vec![], broken());
