@@ -6,7 +6,7 @@ use super::verdict::{Notes, Rejection};
 use crate::firmware::catalog::{Package, Release};
 
 /// The refusal of a core-specific release to a module that does not report its core, with both cures.
-pub const CORE_UNSAID: &str = "it is for one core, and the module does not send its core version: let it send \
+pub const CORE_UNSAID: &str = "it is for one core, but the module sends no core: let it send \
     firmware_name and version as libfota2 does, or set any_core";
 
 /// The refusal of platform-specific files to a module that does not report its platform.
