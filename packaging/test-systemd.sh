@@ -59,10 +59,10 @@ pass 'started by the first request, it serves the socket that was passed, and ke
 # As ExecReload= does. The signal is heard by what the launcher became.
 kill -HUP $server
 for _ in $(seq 100); do
-  grep -q 'looking through the folder: SIGHUP' "$work/log" && break
+  grep -q 'scanning the folder: SIGHUP' "$work/log" && break
   sleep 0.05
 done
-grep -q 'looking through the folder: SIGHUP' "$work/log" || fail 'reload does not look through the folder'
+grep -q 'scanning the folder: SIGHUP' "$work/log" || fail 'reload does not scan the folder'
 pass 'reload looks through the folder'
 kill -TERM $server
 wait $server || fail 'SIGTERM: exit status not 0'

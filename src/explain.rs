@@ -54,8 +54,8 @@ pub fn from_request(request: &[u8]) -> Result<Check<'_>, String> {
         return match datagram::parse(request) {
             Datagram::Check(check) => Ok(check),
             Datagram::Get(_) => Err(
-                "that asks for a packet of a download; explain the message before it, which begins \
-                 with the IMEI"
+                "this message requests a packet of a download; explain the message before it, \
+                 which begins with the IMEI"
                     .to_owned(),
             ),
             Datagram::Unknown | Datagram::NoReply => Err(format!(
@@ -69,17 +69,17 @@ pub fn from_request(request: &[u8]) -> Result<Check<'_>, String> {
         HttpTarget::Libfota3(Libfota3Request::Check(asked)) => Ok(asked.check),
         HttpTarget::Libfota3(Libfota3Request::File(wanted)) => Ok(wanted.origin.check),
         HttpTarget::Libfota3(Libfota3Request::Report) => {
-            Err("that reports what became of an update; explain the check before it".to_owned())
+            Err("this is a result report; explain the check before it".to_owned())
         }
         HttpTarget::Health | HttpTarget::Ready => {
-            Err("that asks whether the server is well, not for an update".to_owned())
+            Err("this is a health check of the server, not a check of a module".to_owned())
         }
         HttpTarget::File(path, _) => Err(format!(
-            "that asks for the file {path:?} itself; no rule but \"direct\" is looked at for that"
+            "this requests the file {path:?} itself, to which only the rule \"direct\" applies"
         )),
         HttpTarget::Unknown => Err(format!(
-            "{:?} is no update check: it has neither firmware_name and version nor a path of ours. \
-             Is it between quotes?",
+            "{:?} is not a check: it has neither firmware_name and version nor a path of this \
+             server. Put it in quotes",
             String::from_utf8_lossy(target)
         )),
     }
@@ -285,9 +285,9 @@ mod tests {
         for (request, why) in [
             ("Get5,7", "begins with the IMEI"),
             ("hello", "neither a URL nor a message"),
-            ("/healthz", "whether the server is well"),
-            ("/firmware/A/1.0.0/u.bin", "no rule but"),
-            ("/index.html", "no update check"),
+            ("/healthz", "health check of the server"),
+            ("/firmware/A/1.0.0/u.bin", "to which only the rule"),
+            ("/index.html", "is not a check"),
         ] {
             let error = from_request(request.as_bytes()).unwrap_err();
             assert!(error.contains(why), "{request}: {error}");

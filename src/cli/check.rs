@@ -70,7 +70,7 @@ fn stages(catalog: &Catalog, fleet: Option<&Result<Fleet, String>>) -> String {
 pub(super) fn catalogue(folder: &Path, state: &Path) -> Result<Catalog, String> {
     match std::fs::metadata(folder) {
         Ok(metadata) if metadata.is_dir() => {}
-        Ok(_) => return Err(format!("{folder:?} is no folder; give the firmware folder")),
+        Ok(_) => return Err(format!("{folder:?} is not a folder; give another")),
         Err(error) => {
             return Err(format!(
                 "the firmware folder {folder:?} cannot be read: {error}; give another, or create it"
@@ -121,7 +121,7 @@ fn describe(folder: &Path, catalog: &Catalog) -> String {
     );
     remarks(
         &mut out,
-        "Ignored: no firmware",
+        "Ignored: not firmware",
         &catalog.ignored,
         unlisted.ignored,
     );
@@ -226,8 +226,8 @@ fn for_cores_alone(catalog: &Catalog) -> Vec<Remark> {
         .filter(|project| project.releases.iter().all(is_for_one) && !project.releases.is_empty())
         .map(|project| Remark {
             path: project.name.to_string(),
-            text: "all its releases are for one core each. A module that does not say its own (libfota with \
-                   a URL of your own says nothing of it) gets none of them: let it send firmware_name and \
+            text: "each of its releases is for one core only. A module that does not send its core version \
+                   (such as libfota with a custom URL) gets none of them: let it send firmware_name and \
                    version as libfota2 does, or set any_core in release.json"
                 .to_owned(),
         })
@@ -324,7 +324,7 @@ mod tests {
             "{error}"
         );
         let error = run(Path::new("/dev/null"), Path::new("/nowhere"), None).unwrap_err();
-        assert!(error.contains("is no folder"), "{error}");
+        assert!(error.contains("is not a folder"), "{error}");
     }
 
     #[test]

@@ -114,7 +114,7 @@ fn not_newer(path: &Path, loaded: &journal::Loaded) -> Result<(), String> {
     match loaded.newer {
         None => Ok(()),
         Some(version) => Err(format!(
-            "the journal {} is of format {version}: a later luat-ota has written it, and can show it",
+            "the journal {} has format {version} of a later luat-ota: show it with that version",
             path.display()
         )),
     }

@@ -71,7 +71,7 @@ struct Remembered<'f> {
 fn remembered(state: &Path, now: Instant, unix: i64) -> (Fleet, Option<String>) {
     let nothing = |why: String| {
         let note = format!(
-            "what the server remembers is not known, so a hold of the loop guard is not seen: {why}"
+            "the state of the server is unknown, so a hold of the loop guard is not shown: {why}"
         );
         (Fleet::new(FleetSettings::default(), now), Some(note))
     };
@@ -80,7 +80,7 @@ fn remembered(state: &Path, now: Instant, unix: i64) -> (Fleet, Option<String>) 
     }
     match Fleet::read(FleetSettings::default(), state, now, unix) {
         Ok((_, loaded)) if loaded.newer.is_some() => {
-            nothing("its journal is of a later version of luat-ota".to_owned())
+            nothing("its journal was written by a later luat-ota".to_owned())
         }
         Ok((fleet, _)) => (fleet, None),
         Err(error) => nothing(format!(
@@ -137,11 +137,10 @@ fn told(
     if check.device.is_none() {
         let _ = writeln!(
             out,
-            "  note     the check has no id that a module can have, so rules on single modules, and \
-             percent, see none"
+            "  note     the check has no valid module id, so `allow`, `deny` and `percent` see no id"
         );
     }
-    let _ = writeln!(out, "\nRules that were looked at, in order:");
+    let _ = writeln!(out, "\nRules that were evaluated, in order:");
     for (i, note) in explanation.notes.list().iter().enumerate() {
         let (number, text) = (i.saturating_add(1), Printable(&note.text));
         let _ = match note.release.as_str() {
@@ -301,7 +300,7 @@ mod tests {
             "refused: 2.0.1: it is in deny\n",
             "  HTTP     403, code 21\n",
             "  UDP      imei range error\n",
-            "\nRules that were looked at, in order:\n   1. ",
+            "\nRules that were evaluated, in order:\n   1. ",
         ] {
             assert!(text.contains(line), "{line:?} is not in\n{text}");
         }
@@ -334,6 +333,6 @@ mod tests {
             Remembered::default(),
             0,
         );
-        assert!(text.contains("  note     the check has no id"), "{text}");
+        assert!(text.contains("  note     the check has no valid"), "{text}");
     }
 }

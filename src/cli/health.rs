@@ -11,7 +11,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Asks the server at the first of the addresses that it listens on.
 pub(super) fn run(listens: &[SocketAddr]) -> CommandResult {
-    let listens = listens.first().ok_or("--http names no address")?;
+    let listens = listens.first().ok_or("--http has no address")?;
     let mut last = String::new();
     for address in own(*listens) {
         match ask(address) {
@@ -49,7 +49,7 @@ fn ask(address: SocketAddr) -> io::Result<()> {
     stream.read_exact(&mut begins)?;
     if &begins != wanted {
         let said = String::from_utf8_lossy(&begins).into_owned();
-        return Err(io::Error::other(format!("it says {said:?}")));
+        return Err(io::Error::other(format!("it answered {said:?}")));
     }
     Ok(())
 }

@@ -23,14 +23,13 @@ impl LabArgs {
                 _ => "",
             };
             return Err(format!(
-                "which server? Give --http URL, --udp HOST:PORT{tcp}, or several of them"
+                "no server: give --http URL, --udp HOST:PORT{tcp}, or several of them"
             ));
         }
         if command == Command::Simulate {
             let mix = self.options.mix.clone().over(http, udp);
             self.options.mix = mix.ok_or(
-                "--mix: none of these generations asks over what is given: UDP needs --udp, the others \
-                 --http",
+                "--mix: no server is given for these generations: UDP needs --udp, the others --http",
             )?;
         }
         Ok(())
@@ -51,9 +50,7 @@ impl LabArgs {
         let endpoints = [&self.options.http, &self.options.udp, &self.tcp];
         let resolve = |Endpoint { host, port, .. }: &Endpoint| {
             let address = driver::resolve(host, *port).map_err(|error| {
-                format!(
-                    "{host} has no address ({error}): is the name right, and is there a network?"
-                )
+                format!("{host} cannot be resolved ({error}): check the name and the network")
             })?;
             Ok((host.clone(), address))
         };
@@ -91,8 +88,8 @@ impl LabArgs {
         let remote = names.iter().find(|(_, address)| !address.is_loopback());
         if let (Some((name, address)), false) = (remote, self.yes_really) {
             return Err(format!(
-                "{name} ({address}) is not on this machine: {} modules would fall on it. If you may do \
-                 that, say --yes-really",
+                "{name} ({address}) is not on this machine: {} modules would send requests to it. If \
+                 you have permission, add --yes-really",
                 self.options.devices
             ));
         }

@@ -25,7 +25,7 @@ pub(super) fn run(args: &PackArgs) -> CommandResult {
         (None, [soc]) => (soc, &[][..]),
         (None, _) => {
             return Err(
-                "which core are these scripts for? Give its .soc file with --core".to_owned(),
+                "the core of these scripts is unknown: give its .soc file with --core".to_owned(),
             );
         }
     };
@@ -60,7 +60,7 @@ pub(super) fn run(args: &PackArgs) -> CommandResult {
         database.files.len()
     );
     out.push_str(
-        "The package has the script alone: a module keeps its core. Offer it to one device first.\n",
+        "The package contains only the script: a module keeps its core. Offer it to one device first.\n",
     );
     Ok((out, 0))
 }
@@ -127,8 +127,8 @@ fn script_files(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
             }
             if path.is_dir() {
                 return Err(format!(
-                    "{path:?} is a folder, and a script image has none: name it on the command line too, and its \
-                     files are packed beside the others"
+                    "{path:?} is a folder, and a script image has no folders: to pack its files, name it on the \
+                     command line too"
                 ));
             }
             files.push(path);
@@ -148,7 +148,7 @@ fn write(output: Option<&Path>, name: &str, bytes: &[u8]) -> Result<PathBuf, Str
                 .filter(|parent| !parent.as_os_str().is_empty());
             let name = output.file_name().and_then(|name| name.to_str());
             let name =
-                name.ok_or_else(|| format!("{output:?} is no folder and no name of a file"))?;
+                name.ok_or_else(|| format!("{output:?} is neither a folder nor a file name"))?;
             (parent.unwrap_or(Path::new(".")), name.to_owned())
         }
     };
@@ -166,7 +166,7 @@ fn write(output: Option<&Path>, name: &str, bytes: &[u8]) -> Result<PathBuf, Str
     match place.put_file(&name, bytes, present).map_err(failed)? {
         true => Ok(path),
         false => Err(format!(
-            "{path:?} changed while it was written, and was left alone: try again"
+            "{path:?} changed while it was written, and was not replaced: try again"
         )),
     }
 }

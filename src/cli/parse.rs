@@ -105,7 +105,7 @@ impl CommandLine {
                     self.flags.push((command, flag, value));
                 }
                 Value(word) if word.is_empty() => {
-                    return Err("an empty word is no folder".to_owned());
+                    return Err("the folder name is empty".to_owned());
                 }
                 Value(word) => match self.command {
                     Some(command) => self.read_word(command, word, is_folder)?,
@@ -153,9 +153,7 @@ impl CommandLine {
                     Some("zsh") => Shell::Zsh,
                     Some("fish") => Shell::Fish,
                     _ => {
-                        return Err(format!(
-                            "{word:?} is no shell that is known: bash, zsh or fish"
-                        ));
+                        return Err(format!("unknown shell {word:?}: use bash, zsh or fish"));
                     }
                 });
             }
@@ -163,17 +161,17 @@ impl CommandLine {
             Command::Pack => self.inputs.push(word.into()),
             command if command.plays_modules() => {
                 return Err(format!(
-                    "{command} takes flags alone: what is {word:?}? The server is named by --http \
+                    "{command} takes only flags: remove {word:?}, and give the server with --http \
                      URL or --udp HOST:PORT"
                 ));
             }
             command if !command.takes_a_folder() => {
-                return Err(format!("{command} takes no folder: what is {word:?}?"));
+                return Err(format!("{command} takes no folder: remove {word:?}"));
             }
             command => {
                 if let Some(first) = &self.folder {
                     return Err(format!(
-                        "{command} takes one folder, and {first:?} is one already: what is {word:?}?"
+                        "{command} takes one folder, but {first:?} and {word:?} are given"
                     ));
                 }
                 self.folder = Some(word);
@@ -189,7 +187,7 @@ impl CommandLine {
         args.command = command;
         args.release = self.release.take();
         if command == Command::Resume && args.release.is_none() {
-            return Err("which release? Give PROJECT/VERSION".to_owned());
+            return Err("no release: give PROJECT/VERSION".to_owned());
         }
         if !self.request.is_empty() {
             args.query.request = Some(self.request.join(&b' '));
@@ -203,7 +201,7 @@ impl CommandLine {
             }
             if args.query.request.is_some() && !matches!(flag.name, "state" | "json" | "csv") {
                 return Err(format!(
-                    "the request says all that --{} could say: give one or the other",
+                    "--{} is part of the request already: give one of the two",
                     flag.name
                 ));
             }
@@ -239,13 +237,13 @@ impl CommandLine {
         match command {
             Command::Explain => check_query(&args.query)?,
             Command::Lift if args.query.device.is_none() => {
-                return Err("which device? Give --imei N".to_owned());
+                return Err("no device: give --imei N".to_owned());
             }
             #[cfg(feature = "packages")]
             Command::Completions => {
                 args.shell = self.shell;
                 if args.shell.is_none() {
-                    return Err("for which shell? bash, zsh or fish".to_owned());
+                    return Err("no shell: give bash, zsh or fish".to_owned());
                 }
             }
             #[cfg(feature = "pack")]
@@ -266,13 +264,11 @@ impl CommandLine {
 fn check_pack(args: &PackArgs) -> Result<(), String> {
     match (&args.show, &args.core, args.inputs.len()) {
         (Some(_), None, 0) | (None, None, 1) | (None, Some(_), 1..) => Ok(()),
-        (Some(_), ..) => {
-            Err("--show lists one file, and packs nothing: leave the others out".to_owned())
-        }
-        (None, None, 0) => Err("which .soc file?".to_owned()),
-        (None, Some(_), 0) => Err("which scripts? Name the files, or folders of them".to_owned()),
+        (Some(_), ..) => Err("--show only lists one file: remove the other arguments".to_owned()),
+        (None, None, 0) => Err("no .soc file: give one".to_owned()),
+        (None, Some(_), 0) => Err("no scripts: give files or folders".to_owned()),
         (None, None, _) => {
-            Err("which core are these scripts for? Give its .soc file with --core".to_owned())
+            Err("the core of these scripts is unknown: give its .soc file with --core".to_owned())
         }
     }
 }
@@ -337,8 +333,8 @@ fn no_command(word: &str, hint: &str) -> String {
     };
     let typed = shell_word(word);
     format!(
-        "there is no command {word:?}:{hint} The commands are {}.{version} Nor is there a folder of this \
-         name: luat-ota serve {typed} creates and serves one.",
+        "unknown command {word:?}:{hint} The commands are {}.{version} There is no folder of this \
+         name either: luat-ota serve {typed} creates and serves it.",
         names.join(", "),
     )
 }
@@ -423,11 +419,9 @@ fn check_query(query: &ModuleQuery) -> Result<(), String> {
     match missing.len() {
         _ if query.request.is_some() => Ok(()),
         0 => Ok(()),
-        3 => Err(
-            "what shall be explained? Give a request out of a module's log between quotes, or \
+        3 => Err("no request: give one from a module's log in quotes, or \
              --imei, --firmware-name and --version"
-                .to_owned(),
-        ),
+            .to_owned()),
         _ => Err(format!("missing: {}", missing.join(" and "))),
     }
 }

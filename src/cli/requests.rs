@@ -25,9 +25,8 @@ const POLL: Duration = Duration::from_millis(100);
 /// Asks the server to lift the holds of the loop guard on a device.
 pub(super) fn clear_hold(folder: &Path, query: &ModuleQuery) -> CommandResult {
     let id = query.device.as_deref().unwrap_or_default();
-    let unknown = format!(
-        "no such device: nothing is remembered of {id} (luat-ota devices lists the known devices)"
-    );
+    let unknown =
+        format!("no such device: {id} has no record (luat-ota devices lists the known devices)");
     check_state_folder(folder)?;
     let is_running = state::is_in_use(folder);
     if !is_running && !is_remembered(folder, id)? {

@@ -134,10 +134,10 @@ fn project<'c>(
             format!(
                 "project {:?}, platform {}, core {}, version {:?}",
                 project.name,
-                check.name().platform.unwrap_or("not said"),
+                check.name().platform.unwrap_or("not sent"),
                 check
                     .core()
-                    .map_or("not said".to_owned(), |core| core.to_string()),
+                    .map_or("not sent".to_owned(), |core| core.to_string()),
                 check.version,
             )
         });
@@ -166,7 +166,8 @@ fn walk<'c>(
     for release in evaluation.newest_first() {
         match rules::package_of(&evaluation, release, notes) {
             Ok(package) if rules::would_be_undone(&evaluation, release, package) => {
-                let rule = "a downgrade, but another release would follow it: pause that one";
+                let rule =
+                    "a downgrade, but the next check would offer another release: pause that one";
                 notes.add(Some(release), || format!("refused: {rule}"));
                 undone += 1;
                 if undone == MAX_UNDONE {
@@ -194,7 +195,7 @@ fn walk<'c>(
                     nearest.get_or_insert(refused);
                 }
                 if evaluation.none_newer_after(release) {
-                    notes.add(None, || "older releases are not looked at".to_owned());
+                    notes.add(None, || "older releases are not evaluated".to_owned());
                     break;
                 }
             }

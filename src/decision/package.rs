@@ -6,12 +6,12 @@ use super::verdict::{Notes, Rejection};
 use crate::firmware::catalog::{Package, Release};
 
 /// The refusal of a core-specific release to a module that does not report its core; names both remedies.
-pub const CORE_UNKNOWN: &str = "it is for one core, and the module does not say its own: let it send \
+pub const CORE_UNKNOWN: &str = "it is for one core, but the module sends no core: let it send \
     firmware_name and version as libfota2 does, or set any_core";
 
 /// The refusal of platform-specific files to a module that does not report its platform.
-const PLATFORM_UNKNOWN: &str = "its files are for a platform each, and the module does not say its own in \
-    firmware_name";
+const PLATFORM_UNKNOWN: &str = "each of its files is for one platform, and the module does not send its \
+    platform in firmware_name";
 
 /// Returns the smallest package for the device's exact platform, or, if there is none, the smallest package for every
 /// module. Fails if no package fits.
@@ -85,7 +85,9 @@ fn fits(
             Some(_) => Err("the core delta was made from another core"),
             // An exact `from` implies the base core.
             None if device.is_named_by_from(release) => Ok(()),
-            None => Err("the core delta fits one core, and the module did not say its own"),
+            None => Err(
+                "the core delta fits only one core, and the module did not send its core version",
+            ),
         };
     }
     let (running, Some(named)) = device.forms(release.version) else {

@@ -45,7 +45,7 @@ impl<'c, 'q> Evaluation<'c, 'q> {
 }
 
 /// The refusal of a content that the loop guard holds back from the device.
-pub const HELD_RULE: &str = "held: it got this again and again and came back as before";
+pub const HELD_RULE: &str = "held: it got this file repeatedly and still runs its old version";
 
 /// Returns the package of this release that the device may have now.
 pub(super) fn package_of<'c>(
@@ -74,7 +74,7 @@ pub(super) fn package_of<'c>(
     if let Err(rejection) = &result {
         notes.add(Some(release), || {
             let then = match rejection.stops {
-                true => "; older ones are not looked at",
+                true => "; older ones are not evaluated",
                 false => "",
             };
             format!("refused: {}{then}", rejection.rule)
@@ -124,7 +124,7 @@ impl<'c> Evaluation<'c, '_> {
         let sent = self.check.project_key.as_deref();
         let wrong = |key: &String| sent != Some(key);
         let wrong = release.rules.project_key.as_ref().is_some_and(wrong);
-        refuse_if(wrong, Refusal::WrongKey, "the project_key is another")
+        refuse_if(wrong, Refusal::WrongKey, "the project_key does not match")
     }
 
     /// The version rule, with `from`, `any_version`, `any_core` and `allow_downgrade` (docs/decision.md "Version
@@ -138,7 +138,7 @@ impl<'c> Evaluation<'c, '_> {
                 Standing::Newer => "newer than",
                 Standing::Same => "the same as",
                 Standing::Older => "not newer than",
-                Standing::CoreUnknown => "newer, but on a core that the module did not say, than",
+                Standing::CoreUnknown => "newer, but for a core that the module did not send, than",
             };
             let running = &self.check.version;
             format!("{} is {word} {running}", release.version_text)
@@ -166,7 +166,7 @@ impl<'c> Evaluation<'c, '_> {
     fn text_version(&self, release: &'c Release) -> RuleResult<'c> {
         let running = &*self.check.version;
         if running.is_empty() {
-            return refuse(Refusal::VersionUnreadable, "the module said no version");
+            return refuse(Refusal::VersionUnreadable, "the module sent no version");
         }
         if running == &*release.version_text {
             return refuse(Refusal::NothingNewer, "the same text");
@@ -177,7 +177,7 @@ impl<'c> Evaluation<'c, '_> {
             None if release.rules.any_version == Some(true) => Ok(()),
             None => refuse(
                 Refusal::VersionUnreadable,
-                "its version is not a number between dots (from, any_version)",
+                "its version is not numbers with dots (from, any_version)",
             ),
         }
     }
@@ -230,14 +230,14 @@ impl<'c> Evaluation<'c, '_> {
         let is_fused = |fused: &Fused| fused.is_for(self.project, release);
         let fused = self.question.known.fused.iter().any(is_fused)
             && !self.is_true(DeviceFact::MayTryFused);
-        let rule = "fuse: too many devices came back with it";
+        let rule = "fuse: too many devices reverted";
         refuse_if(fused, Refusal::NotNow, rule)
     }
 
     fn not_before(&self, release: &'c Release, _: &Package) -> RuleResult<'c> {
         let moment = release.rules.not_before;
         let early = moment.is_some_and(|moment| self.question.unix < moment);
-        refuse_if(early, Refusal::NotNow, "not_before is still to come")
+        refuse_if(early, Refusal::NotNow, "it is earlier than not_before")
     }
 
     fn reboot_within(&self, release: &'c Release, package: &Package) -> RuleResult<'c> {
@@ -285,7 +285,7 @@ impl<'c> Evaluation<'c, '_> {
             };
             self.is_named_by_allow(release) || self.is_true(cohort)
         });
-        let rule = "not among the percent that may have it yet";
+        let rule = "not in the percent that may have it yet";
         refuse_if(!in_rollout, Refusal::NotNow, rule).map_err(Rejection::stop_here)
     }
 }

@@ -31,7 +31,7 @@ pub(super) async fn accept(
     let listener = match Async::new_nonblocking(listener) {
         Ok(listener) => listener,
         Err(error) => {
-            log::error!(target: "device", "a listener cannot be waited for: {error}");
+            log::error!(target: "device", "cannot wait for connections: {error}");
             return;
         }
     };

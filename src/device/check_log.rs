@@ -24,7 +24,8 @@ const MAX_CHARS: usize = 128;
 const MAX_BYTES: usize = 4 * MAX_CHARS;
 
 /// Reason in the log for the answer `unknown function` to a message of the UDP protocol.
-pub(super) const NO_MESSAGE: &str = "no message of the protocol, which begins with the module's id";
+pub(super) const NO_MESSAGE: &str =
+    "not a message of the protocol, which begins with the module's id";
 
 /// Subject of a record: borrowed from a check while it is answered, owned by its download.
 #[derive(Clone, Debug)]

@@ -60,7 +60,7 @@ pub(super) fn answer(
         if prefix.is_some() && is_there {
             return cannot_resume_file(path, peer);
         }
-        let reason = "no such file or content, or its release does not say direct";
+        let reason = "no such file or content, or its release does not set `direct`";
         log_unknown("http", path.as_bytes(), ("404", reason), peer);
         return Answer::Reply(reply::plain(Status::NotFound, request.head_only));
     };
@@ -90,7 +90,7 @@ fn cannot_resume_file(path: &str, peer: SocketAddr) -> Answer {
         target: "file",
         path,
         peer:% = peer;
-        "412: nothing says which content the rest is wanted of; begin again, or add ?sha256= to the URL"
+        "412: the request does not name the content to resume; start again, or add ?sha256= to the URL"
     );
     Answer::Reply(reply::precondition_failed())
 }

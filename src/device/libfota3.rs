@@ -119,7 +119,7 @@ fn check(
         return refuse(RefusedCheck {
             refusal: Refusal::NoPackage,
             release: Some(offer.release),
-            rule: "no URL can be made for it: the names are too long, or the Host is none",
+            rule: "no URL can be made for it: the names are too long, or Host is missing or invalid",
         });
     };
     let to = &*offer.release.version_text;

@@ -147,7 +147,7 @@ impl Cidr {
         let address: IpAddr = address
             .trim()
             .parse()
-            .map_err(|_| wrong("what stands before the `/` is no IP address"))?;
+            .map_err(|_| wrong("the part before the `/` is not an IP address"))?;
         let longest = if address.is_ipv4() { 32 } else { 128 };
         let bits = match bits {
             None => longest,

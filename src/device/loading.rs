@@ -86,7 +86,7 @@ impl Service {
         log::warn!(
             target: "device",
             downloads = downloads.len(), silent = silent.as_secs();
-            "downloads that stand still make room for another file (--snapshot-memory)"
+            "stalled downloads were ended to make room for another file (--snapshot-memory)"
         );
         for seat in downloads {
             self.seats.evict(seat);
@@ -108,7 +108,7 @@ impl Service {
         // Boxed: nearly every download finds its file loaded, and need not take up the space of this future.
         let loading = Box::pin(self.snapshots.load(content, sources));
         let loaded = within(LOAD_TIMEOUT, loading).await.unwrap_or_else(|| {
-            let why = format!("it is not loaded after {} s", LOAD_TIMEOUT.as_secs());
+            let why = format!("loading took longer than {} s", LOAD_TIMEOUT.as_secs());
             Err(LoadError::Full(why))
         });
         match &loaded {

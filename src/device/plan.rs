@@ -350,8 +350,7 @@ fn resume(
         Began::With(content) => content,
         Began::Unknown => return None,
         Began::Unclear => {
-            let why =
-                "several files were begun under this id and reach this far: which one is resumed?";
+            let why = "several downloads of this id have reached this byte, so the one to resume is unknown";
             return Some(cannot_resume(service, incoming, None, why));
         }
     };
@@ -360,23 +359,23 @@ fn resume(
             let refused = RefusedCheck {
                 refusal,
                 release: None,
-                rule: "the bytes that its download began with cannot be read now",
+                rule: "the content of its download cannot be read now",
             };
             incoming.record_refused(service, &refused);
             return Some(Answer::Reply(reply::refusal(refusal, false)));
         }
-        let why = "the bytes that its download began with are gone";
+        let why = "the content of its download no longer exists";
         return Some(cannot_resume(service, incoming, None, why));
     };
     match request.range.of(size) {
         part @ SelectedRange::Bytes { .. } => {
             let to = version_of(catalog, incoming.check.project(), content);
-            let why = "it resumes what it began with";
+            let why = "it resumes its download";
             let plan = incoming.plan((content, size), to, CheckResult::RESUME, why);
             Some(plan.answer(service, part, false))
         }
         SelectedRange::Whole | SelectedRange::Unsatisfiable => {
-            let why = "it asks for bytes after the end of what it began with";
+            let why = "it requests bytes after the end of its file";
             Some(cannot_resume(service, incoming, Some(size), why))
         }
     }
@@ -415,8 +414,8 @@ fn answer_offer(
     }
     let part = request.part(content, size);
     if part == SelectedRange::Unsatisfiable {
-        let why = "nothing is known of the download that it resumes: it is older than a day, was lost, or began \
-                   elsewhere";
+        let why = "the download that it resumes is unknown: it is older than a day, was lost, or began on \
+                   another server";
         let result = CheckResult::refused(Refusal::CannotResume);
         incoming.record(service, result, to, why);
         return Answer::Reply(reply::unsatisfiable(Some(size)));
@@ -459,7 +458,7 @@ fn redirect(check: &Check<'_>, offer: &Offer<'_>) -> Option<Reply> {
     if reply.is_none() {
         log::warn!(
             target: "device",
-            "the redirect of {} {} makes no URL that can be sent: {url}",
+            "the redirect of {} {} gives an invalid URL: {url}",
             offer.project.name,
             offer.release.version_text
         );

@@ -42,8 +42,8 @@ pub(super) fn record(
             project = &*subject.project,
             bytes = repeated.bytes,
             size = file.1;
-            "one network was sent the same file again and again within a day: a module without an \
-             id, or with a fixed address, loads it anew after each start"
+            "one network downloaded the same file repeatedly within a day: a module without an id, \
+             or with a fixed URL, downloads it again after each start"
         );
     }
 }

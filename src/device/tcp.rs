@@ -56,7 +56,7 @@ pub async fn serve(
         let stream = match Async::new_nonblocking(stream) {
             Ok(stream) => stream,
             Err(error) => {
-                log::error!(target: "device", "a connection cannot be waited for: {error}");
+                log::error!(target: "device", "cannot wait for data of a connection: {error}");
                 return;
             }
         };

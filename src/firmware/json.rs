@@ -7,13 +7,14 @@ use serde_json::Value;
 
 /// Parses a JSON text. The error is a sentence without a full stop, which names the key if a key is repeated.
 pub fn parse(text: &str) -> Result<Value, String> {
-    let value = serde_json::from_str(text).map_err(|error| format!("this is no JSON: {error}"))?;
+    let value =
+        serde_json::from_str(text).map_err(|error| format!("this is not valid JSON: {error}"))?;
     match repeated_key(text) {
         None => Ok(value),
         Some(key) => {
             let shown: String = key.chars().take(60).collect();
             Err(format!(
-                "the key `{}` is there twice: keep one of them",
+                "the key `{}` appears twice: keep one of them",
                 shown.escape_debug()
             ))
         }
@@ -81,7 +82,7 @@ mod tests {
             ("{\n \"a\" : 1 ,\n \"a\"\t: 2 }", "a"),
         ] {
             let sentence = parse(text).unwrap_err();
-            let named = format!("the key `{key}` is there twice");
+            let named = format!("the key `{key}` appears twice");
             assert!(sentence.starts_with(&named), "{text}: {sentence}");
         }
     }
@@ -97,7 +98,11 @@ mod tests {
         ] {
             assert!(parse(text).is_ok(), "{text}");
         }
-        assert!(parse("{").unwrap_err().starts_with("this is no JSON"));
+        assert!(
+            parse("{")
+                .unwrap_err()
+                .starts_with("this is not valid JSON")
+        );
         assert!(parse(&"[".repeat(100_000)).is_err());
         assert_eq!(parse(r#"{"a":[1,"x"]}"#), Ok(json!({"a": [1, "x"]})));
     }

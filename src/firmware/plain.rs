@@ -18,20 +18,20 @@ pub fn name(name: &str) -> Result<(), String> {
         .find(|character| RESERVED_CHARACTERS.contains(*character))
     {
         return Err(format!(
-            "`{}` has the character {character} in it, which Windows or a shell reads as something else: \
+            "`{}` has the character {character}, which has another meaning for Windows or a shell: \
              rename it",
             shown()
         ));
     }
     if name.starts_with(['-', '~', '#']) {
         return Err(format!(
-            "`{}` begins with a character by which a shell does not read it as a name: rename it",
+            "`{}` begins with a character that a shell does not take as part of a name: rename it",
             shown()
         ));
     }
     if name.starts_with(' ') || name.ends_with([' ', '.']) {
         return Err(format!(
-            "`{}` begins or ends with a space, or ends with a dot, which Windows takes away: rename it",
+            "`{}` begins or ends with a space, or ends with a dot, which Windows removes: rename it",
             shown()
         ));
     }
@@ -48,7 +48,7 @@ pub fn name(name: &str) -> Result<(), String> {
 pub fn text(text: &str) -> Result<(), String> {
     match text.chars().find(|character| is_deceptive(*character)) {
         Some(character) => Err(format!(
-            "`{}` has U+{:04X} in it, a character that cannot be seen or changes how others are shown: \
+            "`{}` has U+{:04X} in it, an invisible character or one that changes how others are shown: \
              remove it",
             shown(text),
             u32::from(character)

@@ -147,7 +147,7 @@ impl KnownList {
             log::warn!(
                 target: "known-devices",
                 lines = found.bad_count;
-                "{FILE} has lines that are no id and were skipped: {}",
+                "{FILE} has lines that are not ids and were skipped: {}",
                 found.bad.join("; ")
             );
         }

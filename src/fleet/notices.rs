@@ -161,8 +161,8 @@ impl Notice {
         };
         match self.kind {
             NoticeKind::Fused => record(format_args!(
-                "the release pauses itself. To resume it, use the operator page or \
-                 luat-ota resume {}/{}, or write \"paused\": false into a release.json that differs from the one before",
+                "the fuse paused the release. To resume it, use the operator page or \
+                 luat-ota resume {}/{}, or write \"paused\": false into a release.json that differs from the former one",
                 self.project, self.version
             )),
             _ => record(format_args!("")),

@@ -89,8 +89,8 @@ impl Fleet {
             log_named!(
                 warn,
                 self.device_name(who.device),
-                "it came back with its old version again; it is offered the file all the same, because \
-                 `allow` names it: after ten rounds in a day it is held, and `luat-ota lift` ends that",
+                "it came back with its old version again; it is still offered the file, because \
+                 `allow` names it: after ten attempts in a day it is held, and `luat-ota lift` lifts the hold",
                 target: "loop",
                 device = &*check.device_text,
                 content = against.content.to_string().get(..16).unwrap_or_default(),
@@ -319,8 +319,8 @@ impl Fleet {
                 project = &*new.project,
                 version = &*new.version,
                 devices = new.devices;
-                "devices run a version above every release that is left: they are offered nothing until there is \
-                 a higher one"
+                "devices run a version above every remaining release: they get no offer until there is a higher \
+                 one"
             );
         }
         self.above = Some(above);

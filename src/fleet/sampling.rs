@@ -33,7 +33,7 @@ impl Fleet {
         if self.history.drop_future(unix) {
             log::warn!(
                 target: "history",
-                "the machine's clock is earlier than it was for more than a day: the counts of later times are dropped"
+                "the machine's clock has been behind for more than a day: the counts of later times are dropped"
             );
             self.journal.rewrite();
         }

@@ -234,7 +234,7 @@ fn take(pending: &mut Pending, batch: &mut Vec<u8>) -> u32 {
                 .level(log::Level::Warn)
                 .target("log")
                 .args(format_args!(
-                    "{dropped} log lines before this one were dropped: stderr did not take them"
+                    "{dropped} log lines before this one were dropped: stderr did not accept them"
                 ))
                 .build(),
         );

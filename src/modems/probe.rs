@@ -279,7 +279,7 @@ pub(super) fn difference(bytes: &[u8], expected: &[u8]) -> String {
         .position(|(one, other)| one != other)
         .unwrap_or(bytes.len().min(expected.len()));
     format!(
-        "{} bytes came instead of {}, different from byte {at} on",
+        "received {} bytes instead of {}, different from byte {at} on",
         bytes.len(),
         expected.len()
     )

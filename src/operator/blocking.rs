@@ -16,5 +16,5 @@ pub fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> ApiResul
 }
 
 fn no_thread() -> Response {
-    Response::unavailable("the machine has no thread to spare: try again")
+    Response::unavailable("no thread is available: try again")
 }

@@ -115,7 +115,7 @@ impl<'c> RequestBody<'c> {
 /// Returns the response to an incomplete body, for a client that may still be connected.
 fn incomplete(error: ErrorKind) -> Response {
     let sentence = match error {
-        ErrorKind::TimedOut => "nothing more of the body came",
+        ErrorKind::TimedOut => "the rest of the body did not arrive",
         _ => "the body ended before its announced length",
     };
     Response::problem(StatusCode::RequestTimeout, sentence)

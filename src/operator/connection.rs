@@ -74,7 +74,7 @@ pub async fn serve(
     let listener = match Async::new(listener) {
         Ok(listener) => listener,
         Err(error) => {
-            log::error!(target: "operator", "the listener cannot be waited for: {error}");
+            log::error!(target: "operator", "cannot wait for connections: {error}");
             return;
         }
     };

@@ -57,7 +57,7 @@ pub fn read(bytes: &[u8]) -> ApiResult<Option<(Box<RequestHead>, usize)>> {
             Ok(Some((Box::new(RequestHead::new(&head, raw)?), used)))
         }
         HeadProgress::Bad(BadHead::Malformed) => {
-            Err(Response::bad_request("this is no HTTP request"))
+            Err(Response::bad_request("this is not an HTTP request"))
         }
         HeadProgress::Bad(BadHead::TooLarge) => Err(Response::problem(
             StatusCode::RequestHeaderFieldsTooLarge,
@@ -65,7 +65,7 @@ pub fn read(bytes: &[u8]) -> ApiResult<Option<(Box<RequestHead>, usize)>> {
         )),
         HeadProgress::Bad(BadHead::Version) => Err(Response::problem(
             StatusCode::HttpVersionNotSupported,
-            "only HTTP/1.0 and HTTP/1.1 are spoken here",
+            "only HTTP/1.0 and HTTP/1.1 are supported",
         )),
     }
 }
@@ -76,7 +76,7 @@ impl RequestHead {
         if !matches!(head.method, b"GET" | b"HEAD" | b"PUT" | b"POST" | b"DELETE") {
             return Err(Response::problem(
                 StatusCode::MethodNotAllowed,
-                "GET, HEAD, PUT, POST and DELETE are all there is",
+                "only GET, HEAD, PUT, POST and DELETE are supported",
             ));
         }
         // `check_lines` has found only ASCII.
@@ -88,7 +88,7 @@ impl RequestHead {
         let request = request.ok_or_else(|| Response::bad_request("the head cannot be read"))?;
         // `target` is routed and authorised. If the decoder finds another path, one of the two is wrong.
         if request.url().path() != text.split('?').next().unwrap_or_default() {
-            return Err(Response::bad_request("the path can be read in two ways"));
+            return Err(Response::bad_request("the path is ambiguous"));
         }
         Ok(RequestHead {
             target,
@@ -117,7 +117,7 @@ impl RequestHead {
         let mut values = self.request.header(name).into_iter().flatten();
         match (values.next(), values.next()) {
             (value, None) => Ok(value.map(|value| value.as_str())),
-            _ => Err(Response::bad_request("a header is there twice")),
+            _ => Err(Response::bad_request("a header appears twice")),
         }
     }
 
@@ -177,7 +177,8 @@ fn content_length(head: &Head<'_>) -> ApiResult<Option<u64>> {
         return Err(Response::bad_request("Content-Length must be one number"));
     }
     let length = str::from_utf8(length).unwrap_or_default().parse();
-    let too_large = |_| Response::problem(StatusCode::PayloadTooLarge, "no body is that long");
+    let too_large =
+        |_| Response::problem(StatusCode::PayloadTooLarge, "Content-Length is too large");
     length.map(Some).map_err(too_large)
 }
 

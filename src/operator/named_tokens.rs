@@ -101,16 +101,16 @@ fn token(
         return Err("the name is longer than 64 characters or has control characters");
     }
     if RESERVED.contains(&name) {
-        return Err("operator, read, command and fuse are no names of people");
+        return Err("the names operator, read, command and fuse are reserved");
     }
     if !is_token(text) {
         return Err("the token must have 8 to 256 ASCII letters, digits or signs");
     }
     if before.iter().any(|other| other.name == name) {
-        return Err("the name stands in a line before");
+        return Err("an earlier line has the same name");
     }
     if before.iter().any(|other| other.text == text) {
-        return Err("the token stands in a line before");
+        return Err("an earlier line has the same token");
     }
     Ok(NamedToken {
         name: name.to_owned(),

@@ -96,7 +96,7 @@ impl Token {
 
     /// Returns the token in a file of the state folder. Generates one if the file is missing or damaged.
     fn load_or_generate(folder: &StateFolder, name: &str, mode: u32) -> io::Result<Token> {
-        const CONSEQUENCE: &str = "the token of before is not accepted any more";
+        const CONSEQUENCE: &str = "the former token is no longer accepted";
         let path = folder.path().join(name);
         if std::fs::symlink_metadata(&path).is_ok() {
             match Token::read_file(&path) {
@@ -117,8 +117,8 @@ impl Token {
             Err(error) => {
                 log::warn!(
                     target: "operator",
-                    "the token in {} cannot be written now ({error}): that is tried again, and until then it \
-                     holds for this run only",
+                    "the token in {} cannot be written now ({error}): the server tries again; until then it \
+                     is valid for this run only",
                     path.display()
                 );
                 Ok(token)
@@ -137,10 +137,10 @@ impl Token {
                 source: TokenSource::File(path.to_owned()),
             }),
             Ok(_) => {
-                damaged("does not hold 8 to 256 ASCII letters, digits or signs without spaces")
+                damaged("does not contain 8 to 256 ASCII letters, digits or signs without spaces")
             }
             Err(error) if error.kind() == ErrorKind::InvalidData => damaged("is not text"),
-            Err(error) if is_not_regular(&error) => damaged("is no regular file"),
+            Err(error) if is_not_regular(&error) => damaged("is not a regular file"),
             Err(error) => Err(io::Error::other(format!("cannot be read: {error}"))),
         }
     }
@@ -194,9 +194,9 @@ mod tests {
         let dir = Scratch::new();
         let folder = StateFolder::new(dir.path());
         for (bytes, part) in [
-            (&b""[..], "does not hold"),
-            (b"short", "does not hold"),
-            (b"two words here", "does not hold"),
+            (&b""[..], "does not contain"),
+            (b"short", "does not contain"),
+            (b"two words here", "does not contain"),
             (b"\xff\xfe", "not text"),
         ] {
             let file = dir.write("token", bytes);

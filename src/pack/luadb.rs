@@ -117,7 +117,7 @@ fn check_files(files: &[ImageFile<'_>]) -> Result<(), PackError> {
                 Some("has a folder in its name, and an image has no folders")
             }
             _ if **name == *CHECKSUM => Some("has the name of the checksum, which is added"),
-            _ if !seen.insert(name.as_bytes()) => Some("is there twice: leave one of them out"),
+            _ if !seen.insert(name.as_bytes()) => Some("appears twice: remove one of them"),
             _ => None,
         };
         if let Some(problem) = problem {
@@ -167,7 +167,7 @@ fn sum(bytes: &[u8]) -> u16 {
 pub fn read(bytes: &[u8]) -> Result<LuaDb<'_>, PackError> {
     let (mut rest, count) = checked(bytes, image_header).map_err(|problem| match problem {
         HeaderProblem::Layout => PackError::new(
-            "this is no LuaDB image: its header is not that of version 1 or 2. Let Luatools export it again",
+            "this is not a LuaDB image: its header is not that of version 1 or 2. Let Luatools export it again",
         ),
         HeaderProblem::Check => damaged("the header of the image", 0),
     })?;

@@ -68,11 +68,11 @@ impl ScriptTarget {
 fn known_of(family: Option<ChipFamily>) -> &'static str {
     match family {
         Some(ChipFamily::Air1601) => {
-            "Air1601 and Air1602 use the container of EC7xx with another magic number, and no package of the vendor is \
-             at hand to compare with"
+            "Air1601 and Air1602 use the container of EC7xx with another magic number, and there is no package of the \
+             vendor to compare with"
         }
         Some(ChipFamily::Rda8910) => {
-            "RDA8910 uses the container of EC7xx, but compresses its blocks in a way of its own, which is closed"
+            "RDA8910 uses the container of EC7xx, but compresses its blocks with a closed method"
         }
         Some(ChipFamily::W800) => {
             "Air101, Air103, Air601 and Air6208 take the script partition as an image with a 64-byte header, which the \
@@ -259,7 +259,7 @@ fn file_name(
     let is_platform = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if platform.is_empty() || platform.len() > 40 || !platform.chars().all(is_platform) {
         return Err(PackError::new(format!(
-            "`{}` is no platform: it has letters, digits and `_`, as in Air780EPM",
+            "`{}` is not a platform: it has letters, digits and `_`, as in Air780EPM",
             platform.escape_debug()
         )));
     }

@@ -45,13 +45,13 @@ pub fn show<R: Read + Seek>(name: &str, mut source: R) -> Result<String, PackErr
 
 fn show_soc(out: &mut String, soc: &Soc) -> Result<(), PackError> {
     let info = &soc.info;
-    let said = |text: &Option<String>| text.clone().unwrap_or_else(|| "not said".to_owned());
+    let said = |text: &Option<String>| text.clone().unwrap_or_else(|| "not given".to_owned());
     let number = |number: Option<usize>, unit: &str| {
-        number.map_or("not said".to_owned(), |number| format!("{number} {unit}"))
+        number.map_or("not given".to_owned(), |number| format!("{number} {unit}"))
     };
     let address = info
         .address
-        .map_or("not said".to_owned(), |address| format!("{address:#x}"));
+        .map_or("not given".to_owned(), |address| format!("{address:#x}"));
     line(out, "kind", "factory file (.soc)");
     line(out, "chip", &info.chip);
     line(out, "core", &said(&info.core));
@@ -102,7 +102,7 @@ fn show_package(out: &mut String, name: &str, bytes: &[u8]) -> Result<(), PackEr
 
 fn show_image(out: &mut String, image: &LuaDb<'_>) {
     let identity = Identity::read(&image.files).unwrap_or_default();
-    let unsaid = || "no literal in the main script".to_owned();
+    let unsaid = || "not a literal in the main script".to_owned();
     line(out, "image", &format!("{} bytes", image.length));
     let md5 = if image.has_checksum {
         "matches"

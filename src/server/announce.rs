@@ -44,7 +44,7 @@ pub(super) fn all(catalog: &Catalog) {
         target: "folder",
         projects = catalog.projects().len(), releases = catalog.release_count(),
         quarantined = catalog.quarantined.len(), waiting = catalog.waiting.len();
-        "the firmware folder was looked through"
+        "the firmware folder was scanned"
     );
     changes(&Catalog::default(), catalog);
     for notice in notices(&Catalog::default(), catalog) {

@@ -62,7 +62,7 @@ impl EventProgram {
             drop(sender);
         };
         if let Err(error) = start_thread("on-event", Box::new(run)) {
-            log::warn!(target: "on-event", "no thread can be had, so no event is passed on: {error}");
+            log::warn!(target: "on-event", "no thread can be started, so no event is passed on: {error}");
             return None;
         }
         events.set_program(Some(queue));
@@ -140,7 +140,7 @@ fn run(words: &[String], json: &str, deadline: Duration) -> Result<(), String> {
             "{program} did not end within {} s and was killed",
             deadline.as_secs()
         )),
-        Err(error) => Err(format!("{program} cannot be waited for: {error}")),
+        Err(error) => Err(format!("cannot wait for {program}: {error}")),
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) fn prepare(folder: &Path) -> Result<(), String> {
         {
             log::warn!(
                 target: "folder",
-                "the firmware folder {} cannot be read: {error}; modules are told to come back until it can",
+                "the firmware folder {} cannot be read: {error}; modules are told to try again later",
                 folder.display()
             );
             Ok(())

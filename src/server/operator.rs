@@ -192,7 +192,7 @@ fn sweep(folder: PathBuf) {
             log::info!(
                 target: "operator",
                 files = files;
-                "removed what uploads had left unfinished when the server was killed"
+                "removed unfinished files of uploads from before the server was killed"
             );
         }
     };

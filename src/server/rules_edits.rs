@@ -54,7 +54,7 @@ impl RulesEdits {
         let look = move || (drain::take(&state), resume::requests(&state));
         let taken = unblock("requests", look).await;
         let (drain, requests) = taken.unwrap_or_else(|error| {
-            log::warn!(target: "state", "no thread can be had: {error}");
+            log::warn!(target: "state", "no thread can be started: {error}");
             (None, Vec::new())
         });
         match drain {
@@ -151,7 +151,7 @@ async fn retried(
     };
     match unblock(thread, attempts).await {
         Ok(result) => result.map_err(|error| error.to_string()),
-        Err(error) => Err(format!("no thread can be had: {error}")),
+        Err(error) => Err(format!("no thread can be started: {error}")),
     }
 }
 

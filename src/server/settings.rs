@@ -110,14 +110,14 @@ impl Settings {
         }
         for feature in &self.without {
             feature.forgo();
-            log::warn!(target: "flags", "doing without {}, as told", feature.name());
+            log::warn!(target: "flags", "{} is disabled by --without", feature.name());
         }
         #[cfg(not(feature = "operator"))]
         if self.fleet_folder.is_some() {
             log::warn!(target: "flags", "--fleet does nothing in this build (feature \"operator\")");
         }
         #[cfg(not(feature = "operator"))]
-        log::debug!(target: "operator", "this build has no operator's side (feature \"operator\")");
+        log::debug!(target: "operator", "this build has no operator port (feature \"operator\")");
     }
 }
 

@@ -298,7 +298,7 @@ pub(super) async fn share(folder: Arc<Mutex<SharedFolder>>, service: Rc<Service>
         let exchanged = match unblock("fleet", move || lock(&folder).exchange(own)).await {
             Ok(exchanged) => exchanged,
             Err(error) => {
-                log::error!(target: "fleet", "outcomes are not shared any more: no thread can be had: {error}");
+                log::error!(target: "fleet", "outcomes are not shared any more: no thread can be started: {error}");
                 return;
             }
         };

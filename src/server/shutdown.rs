@@ -75,7 +75,7 @@ async fn stop_signal(signals: &Signals, watcher: &Watcher, service: &Service) {
         match signals.next().await {
             Ok(Signal::Stop) => return,
             Ok(Signal::Rescan) => {
-                log::info!(target: "folder", "looking through the folder: SIGHUP");
+                log::info!(target: "folder", "scanning the folder: SIGHUP");
                 watcher.rescan();
                 service.fleet.borrow_mut().state_folder_changed();
             }

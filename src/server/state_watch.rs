@@ -28,7 +28,7 @@ impl StateWatch {
         let events = FileEvents::new().inspect_err(|error| {
             log::info!(
                 target: "state",
-                "file system events are not available here: {error}; the state folder is looked at every \
+                "file system events are not available here: {error}; the state folder is scanned every \
                  {} s",
                 rescan.as_secs()
             );

@@ -19,7 +19,7 @@ pub fn set_aside_damaged(path: &Path, error: &dyn Display, cost: &str) -> bool {
         Ok(aside) => {
             log::warn!(
                 target: "state",
-                "{} {error}: it is replaced by a new one, and is now called {}; {cost}",
+                "{} {error}: it was renamed to {} and is replaced by a new one; {cost}",
                 path.display(),
                 aside.display()
             );

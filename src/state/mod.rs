@@ -291,7 +291,7 @@ fn lock_file(folder: &Path) -> Result<File, ClaimError> {
         // Some network file systems have no locks.
         Err(error) => log::warn!(
             target: "state",
-            "the state folder {} cannot be locked ({error}): see to it that only one server uses it",
+            "the state folder {} cannot be locked ({error}): make sure that only one server uses it",
             folder.display()
         ),
     }

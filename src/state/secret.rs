@@ -22,7 +22,7 @@ pub(super) fn read(path: &Path) -> io::Result<[u8; 32]> {
     let damaged = || {
         io::Error::new(
             ErrorKind::InvalidData,
-            "does not hold 64 hexadecimal digits",
+            "does not contain 64 hexadecimal digits",
         )
     };
     let mut text = String::new();

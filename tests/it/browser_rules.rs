@@ -56,7 +56,7 @@ fn rules_are_counted_checked_and_saved() {
     browser.wait_text(".rules .effect", "2 of 10 devices may have 2.0.0");
     // A mistake is shown next to its field, and prevents saving.
     browser.fill("#r-window", "1-5");
-    browser.wait_text("#e-window", "is no time of day");
+    browser.wait_text("#e-window", "is not a time of day");
     let disabled = "return document.querySelector('.rules [type=submit]').disabled";
     assert_eq!(browser.js(disabled, json!([])), true);
     browser.fill("#r-window", "00:00-24:00Z");
@@ -96,7 +96,7 @@ fn stages_are_counted_checked_and_saved_in_a_field_of_their_own() {
     browser.wait_text(".rules .effect", "8 of 10 devices may have 2.0.0; now 0.");
     // The two keys exclude each other.
     browser.fill("#r-percent", "5");
-    browser.wait_text("#e-stages", "`percent` is there as well");
+    browser.wait_text("#e-stages", "`percent` is set as well");
     browser.click(".rules [data-key=undo]");
     browser.wait_text(".rules .effect", "0 of 10 devices may have 2.0.0; now 0.");
     browser.fill("#r-stages", "100");

@@ -391,7 +391,7 @@ fn a_mirror_cannot_undo_a_pause_and_resume_ends_it() {
         ask(&server, number, "1.0.0").must_be_file(&bytes).unwrap();
     }
     server.wait_for_log("says how to go on", |line| {
-        line.contains("luat-ota resume P/2.0.0") && line.contains("pauses itself")
+        line.contains("luat-ota resume P/2.0.0") && line.contains("the fuse paused")
     });
     for _ in 0..2 {
         wait_until("the pause is in release.json or kept", PATIENCE, || {

@@ -319,7 +319,7 @@ fn devices_above_every_remaining_release_are_in_the_log_and_the_summary() {
     assert_eq!(above(&operator), json!([]));
     std::fs::remove_dir_all(server.place().firmware().join("P/1.0.3")).unwrap();
     let line = server.wait_for_log("devices above all that is left", |line| {
-        line.contains("above every release that is left")
+        line.contains("above every remaining release")
     });
     assert!(line.contains("\"devices\":3"), "{line}");
     let wanted = json!([{ "project": "P", "version": "1.0.3", "devices": 3 }]);

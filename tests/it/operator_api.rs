@@ -482,7 +482,7 @@ fn explain_states_the_reply_to_a_module_and_recognise_the_release_of_a_file() {
     for (path, head, part) in [
         ("P/2.0.1/u.soc", "/wAB", "factory"),
         ("P/2.0.1/u.bin", "UEsDBA==", "archive"),
-        ("P/2.0.0/u.bin", "/wAB", "there with other bytes"),
+        ("P/2.0.0/u.bin", "/wAB", "exists with other content"),
         ("u.bin", "/wAB", "Luatools"),
     ] {
         let bad = recognise(path, 9000, head);

@@ -57,7 +57,7 @@ fn devices_get_what_was_counted_before_the_rules_were_written() {
     let expected = counts["releases"][0]["after"].as_u64().unwrap();
     assert!((1..40).contains(&expected), "{counts}");
     assert_eq!(counts["changed"], expected);
-    let reason = "not among the percent that may have it yet";
+    let reason = "not in the percent that may have it yet";
     assert_eq!(
         counts["others"],
         json!([{"reason": reason, "devices": 40 - expected}])

@@ -122,7 +122,7 @@ fn a_key_that_is_there_twice_is_refused_by_its_name() {
     ] {
         let reply = operator.send("PUT", target, "If-None-Match: *\r\n", rules.as_bytes());
         assert_eq!(reply.status, 422, "{rules}");
-        let named = format!("the key `{key}` is there twice");
+        let named = format!("the key `{key}` appears twice");
         assert!(reply.text().contains(&named), "{rules}: {}", reply.text());
         assert_eq!(operator.get(target).status, 404);
         // Rules that a person wrote into the folder hold the release back, and a change of a key leaves
@@ -147,7 +147,7 @@ fn a_key_that_is_there_twice_is_refused_by_its_name() {
     let reply = operator.ask(&line);
     assert_eq!(reply.status, 400);
     assert!(
-        reply.text().contains("`imei` is there twice"),
+        reply.text().contains("`imei` appears twice"),
         "{}",
         reply.text()
     );
@@ -227,9 +227,9 @@ fn rules_that_come_with_a_file_are_taken_with_it_or_not_at_all() {
         ("{\"precent\": 5}", "percent"),
         (
             "{\"percent\": 5, \"percent\": 100}",
-            "`percent` is there twice",
+            "`percent` appears twice",
         ),
-        ("nonsense", "no JSON"),
+        ("nonsense", "not valid JSON"),
         ("[]", "object"),
         ("{\"paused\": \"a\\u202eb\"}", "U+202E"),
     ] {

@@ -129,8 +129,8 @@ fn damaged_files_in_the_state_folder_stop_nothing_and_the_log_states_the_loss() 
         let server = must_serve(place, &[], &bytes);
         let said = [
             "UDP downloads that were running",
-            "is not accepted any more",
-            "nothing is remembered",
+            "is no longer accepted",
+            "the records of earlier runs",
         ];
         // A journal that is empty or has damaged lines is still used.
         let is_file = number >= NO_FILE.len();

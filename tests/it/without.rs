@@ -26,7 +26,7 @@ fn check_main_tasks(flags: &[&str]) {
     let server = Server::start(&flags);
     for feature in ALL.iter().filter(|feature| flags.contains(feature)) {
         server.wait_for_log(&format!("says that {feature} is gone"), |line| {
-            line.contains(&format!("doing without {feature}"))
+            line.contains(&format!("{feature} is disabled"))
         });
     }
     let target = luat("P", IMEI, "1.0.0");
@@ -212,7 +212,7 @@ fn features_can_be_disabled_in_the_environment_and_the_help_omits_it() {
     let server = Server::from_command(place, &mut command);
     for feature in ["memfd", "inotify"] {
         server.wait_for_log("says what is gone", |line| {
-            line.contains(&format!("doing without {feature}"))
+            line.contains(&format!("{feature} is disabled"))
         });
     }
     assert!(flags_in_help().iter().all(|(flag, _)| flag != "--without"));

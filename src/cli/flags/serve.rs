@@ -274,7 +274,7 @@ pub(super) static SERVE: &[Flag] = &[
         .expects("a number of bytes, like 67108864, 65536K or 64M")
         .store(|args, v| put_some(&mut args.settings.snapshot_memory, size(v, 0, u64::MAX))),
     Flag::new("without", "FEATURE")
-        .help("Does without this, as if the machine did not have it.")
+        .help("Disables this kernel feature, as if the machine did not have it.")
         .repeatable()
         .hidden()
         .expects("memfd, leases, defer-accept or inotify")

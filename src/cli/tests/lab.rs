@@ -74,9 +74,9 @@ fn the_servers_own_variables_mean_nothing_to_a_probe() {
 #[test]
 fn what_is_missing_or_too_much_is_a_sentence() {
     for (words, beginning) in [
-        (&["probe"][..], "which server? Give --http URL"),
-        (&["simulate", "--devices", "5"], "which server?"),
-        (&["probe", "fw"], "luat-ota probe takes flags alone"),
+        (&["probe"][..], "no server: give --http URL"),
+        (&["simulate", "--devices", "5"], "no server: give"),
+        (&["probe", "fw"], "luat-ota probe takes only flags"),
         (
             &["probe", "--http", "https://h/"],
             "--http: \"https://h/\" is not a URL",
@@ -103,7 +103,7 @@ fn what_is_missing_or_too_much_is_a_sentence() {
         ),
         (
             &["simulate", "--udp", "h:1", "--mix", "libfota"],
-            "--mix: none of these",
+            "--mix: no server is given",
         ),
         (
             &["simulate", "--loss", "101"],
@@ -115,7 +115,7 @@ fn what_is_missing_or_too_much_is_a_sentence() {
         ),
         (
             &["prob"],
-            "there is no command \"prob\": did you mean \"probe\"?",
+            "unknown command \"prob\": did you mean \"probe\"?",
         ),
     ] {
         let sentence = wrong(&[], words);

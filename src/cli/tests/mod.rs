@@ -287,8 +287,8 @@ fn a_flag_of_another_command_says_whose_it_is() {
 
 #[test]
 fn a_second_folder_is_one_too_many() {
-    assert_eq!(wrong(&[], &[""]), "an empty word is no folder");
-    assert!(wrong(&[], &["fw", "check"]).contains("what is \"check\"?"));
+    assert_eq!(wrong(&[], &[""]), "the folder name is empty");
+    assert!(wrong(&[], &["fw", "check"]).contains("\"fw\" and \"check\""));
     assert!(wrong(&[], &["check", "fw", "firmware"]).contains("takes one folder"));
 }
 
@@ -456,13 +456,13 @@ fn explain_takes_a_request_with_or_without_quotes() {
 
 #[test]
 fn explain_says_what_is_missing() {
-    assert!(wrong(&[], &["explain"]).starts_with("what shall be explained?"));
+    assert!(wrong(&[], &["explain"]).starts_with("no request: give one"));
     assert_eq!(
         wrong(&[], &["explain", "--version", "1"]),
         "missing: --imei and --firmware-name"
     );
     let sentence = wrong(&[], &["explain", "/u?a=b", "--imei", "1"]);
-    assert!(sentence.contains("give one or the other"), "{sentence}");
+    assert!(sentence.contains("give one of the two"), "{sentence}");
 }
 
 #[test]

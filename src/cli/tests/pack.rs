@@ -14,10 +14,10 @@ fn pack_takes_one_soc_file_or_scripts_for_a_core_or_a_file_to_show() {
     let args = line(&[], &["pack", "--show=x.bin"]).pack;
     assert_eq!(args.show.as_deref(), Some(Path::new("x.bin")));
     for (words, part) in [
-        (&["pack"][..], "which .soc file"),
+        (&["pack"][..], "no .soc file"),
         (&["pack", "src", "lib"], "--core"),
-        (&["pack", "--core", "c.soc"], "which scripts"),
-        (&["pack", "--show", "x", "y"], "--show lists one file"),
+        (&["pack", "--core", "c.soc"], "no scripts"),
+        (&["pack", "--show", "x", "y"], "--show only lists one file"),
         (&["pack", "-x"], "unknown flag -x"),
         (&["check", "-o", "x"], "unknown flag -o"),
     ] {

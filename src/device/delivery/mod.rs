@@ -70,7 +70,7 @@ async fn begin(
     let mut pending = PendingCheckLog {
         service,
         plan,
-        reason: Some("its connection had to make room for another one"),
+        reason: Some("its connection was closed to make room for another"),
     };
     let download = match plan.start {
         0 => Download::begin(service, network, stop, began).await,

@@ -213,7 +213,7 @@ impl<'a> Transmission<'a> {
             }
             let count = usize::try_from(left).unwrap_or(usize::MAX);
             match os::net::send_file(self.stream.get_ref(), snapshot.file(), offset, count) {
-                Ok(0) => return Err(self.broken("it is shorter than it was")),
+                Ok(0) => return Err(self.broken("it is shorter than before")),
                 Ok(sent) => self.count_accepted(sent),
                 Err(error) => self.wait_or_fail(error).await?,
             }
@@ -435,7 +435,7 @@ impl<'a> Transmission<'a> {
     }
 
     fn broken(&mut self, why: &str) -> DeliveryEnd {
-        log::error!(target: "device", "a snapshot cannot be read, a download is cut: {why}");
+        log::error!(target: "device", "a snapshot cannot be read, so a download was cut: {why}");
         self.measure();
         DeliveryEnd::Broken
     }

@@ -116,7 +116,7 @@ fn hand_over(
     let stream = match Async::new_nonblocking(stream) {
         Ok(stream) => stream,
         Err(error) => {
-            log::error!(target: "device", "a connection cannot be waited for: {error}");
+            log::error!(target: "device", "cannot wait for data of a connection: {error}");
             return;
         }
     };
@@ -261,7 +261,7 @@ pub(super) fn answer(
         HttpTarget::Ready => return Answer::Reply(reply::plain(service.readiness(), head_only)),
         HttpTarget::Unknown => {
             // Logged, since it may be a check with a mistake in its path.
-            let reason = "no path of ours, and no check that names a project";
+            let reason = "neither a path of this server nor a check with a project";
             log_unknown("http", head.target, ("404", reason), client);
             Answer::Reply(reply::plain(Status::NotFound, head_only))
         }

@@ -81,7 +81,7 @@ impl Seats {
             log::warn!(
                 target: "device",
                 connections = self.refused.take();
-                "no room for connections: every one there is, or every one of an address, is taken \
+                "a limit of connections is reached, in total or for one address \
                  (--max-connections, --max-connections-per-address)"
             );
         }

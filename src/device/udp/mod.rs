@@ -51,7 +51,7 @@ pub async fn serve(socket: UdpSocket, service: Rc<Service>, stop: Stop) {
     let socket = match Async::new_nonblocking(socket) {
         Ok(socket) => socket,
         Err(error) => {
-            log::error!(target: "device", "a UDP socket cannot be waited for: {error}");
+            log::error!(target: "device", "cannot wait for datagrams: {error}");
             return;
         }
     };

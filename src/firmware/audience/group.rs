@@ -116,7 +116,7 @@ mod tests {
             (b"# nobody yet\n\n", "names no device"),
             (
                 b"862991443753386\n@other\n",
-                "line 2: `@other` is no device",
+                "line 2: `@other` is not a device",
             ),
             (
                 b"\n862991443753386, pump\n",
@@ -173,8 +173,8 @@ mod tests {
     #[test]
     fn a_wrong_group_reference_is_refused() {
         for (entry, why) in [
-            ("@", "is no group"),
-            ("@a b", "`@a b` is no group"),
+            ("@", "is not a group"),
+            ("@a b", "`@a b` is not a group"),
             ("@a.txt", "@NAME"),
         ] {
             let error = DeviceSet::parse([entry]).unwrap_err();

@@ -282,7 +282,7 @@ fn one_entry(entry: &str) -> Result<IdEntry, String> {
         // Only the beginning of a long entry is shown.
         let shown: String = entry.chars().take(LONGEST_ID).collect();
         format!(
-            "`{}` is no device: write an IMEI (15 digits), a range of two (`862991440000000-862991449999999`), \
+            "`{}` is not a device: write an IMEI (15 digits), a range of two (`862991440000000-862991449999999`), \
              a MAC (12 hexadecimal digits) or another id of letters, digits, `_` and `-`",
             shown.escape_debug()
         )
@@ -308,13 +308,13 @@ fn range(entry: &str, first: &str, last: &str) -> Result<IdEntry, String> {
     let shown: String = entry.chars().take(LONGEST_ID).collect();
     match (imei(first), imei(last)) {
         (Some(_), Some(_)) if first.len() != last.len() => Err(format!(
-            "the range `{shown}` begins with {} digits and ends with {}: one of the two has lost or won a \
-             digit",
+            "the range `{shown}` begins with {} digits and ends with {}: one of them has a digit too many \
+             or too few",
             first.len(),
             last.len()
         )),
         (Some(from), Some(to)) if from > to => Err(format!(
-            "the range `{shown}` ends before it begins: exchange its two ends"
+            "the range `{shown}` ends before it begins: swap its two ends"
         )),
         (Some(from), Some(to)) => Ok(IdEntry::Range(from, to)),
         _ => Err(format!(
@@ -334,7 +334,7 @@ pub(super) fn is_group_name(name: &str) -> bool {
 pub(super) fn group_reference(name: &str) -> String {
     let shown: String = name.chars().take(LONGEST_ID).collect();
     format!(
-        "`@{}` is no group: write `@NAME` for the file @NAME.txt at the top of the firmware folder, with a \
+        "`@{}` is not a group: write `@NAME` for the file @NAME.txt at the top of the firmware folder, with a \
          name of letters, digits, `_` and `-`",
         shown.escape_debug()
     )

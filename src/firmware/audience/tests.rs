@@ -218,11 +218,11 @@ fn only_a_single_entry_lists_a_device_singly() {
 #[test]
 fn an_entry_that_cannot_be_read_is_named() {
     for (entry, part) in [
-        ("8.62991E+14", "is no device"),
-        ("nil", "is no device"),
-        ("000000000000000", "is no device"),
-        ("", "is no device"),
-        ("862991449999999-862991440000000", "exchange"),
+        ("8.62991E+14", "is not a device"),
+        ("nil", "is not a device"),
+        ("000000000000000", "is not a device"),
+        ("", "is not a device"),
+        ("862991449999999-862991440000000", "swap"),
         (
             "86299144000000-862991449999999",
             "14 digits and ends with 15",

@@ -113,8 +113,8 @@ impl PlacedFile {
         let refused = |text: String| Remark::new(&file.path, text);
         let path = name::firmware_path(&file.path).map_err(refused)?;
         if rules.misplaced.contains(folder_of(&file.path)) {
-            let text = "the release.json beside it is not read there, so nobody knows who may have \
-                        the file: move the rules to the project or the release";
+            let text = "the release.json beside it is ignored there, so the rules of the file are \
+                        unknown: move the rules to the project or the release";
             return Err(refused(text.to_owned()));
         }
         let kind = file.inspected.kind;
@@ -156,8 +156,8 @@ fn release(
         if held_back.is_none() && package.kind.needs_base() && base_core.is_none() {
             quarantined.push(Remark::new(
                 &*package.path,
-                "holds a core delta, which fits exactly one base core, and nothing says which: put it \
-                 into a folder from-CORE (like from-2008), or say base_core in release.json",
+                "holds a core delta, which fits exactly one base core, but the core is not given: put \
+                 it into a folder from-CORE (like from-2008), or set base_core in release.json",
             ));
         } else {
             packages.push(Package {
@@ -251,8 +251,8 @@ impl RulesByOwner {
             };
             if let Some(error) = &error {
                 let consequence = match rules {
-                    Some(_) => "the last good rules stay in force",
-                    None => "nobody gets what it rules until it can be read",
+                    Some(_) => "the last valid rules stay in force",
+                    None => "its releases are not offered until it can be read",
                 };
                 quarantined.push(Remark::new(&path, format!("{error} ({consequence})")));
             }
@@ -272,7 +272,8 @@ impl RulesByOwner {
             match by_owner.files.entry((project.to_owned(), version)) {
                 Entry::Vacant(entry) => {
                     if let Some(why) = &held_back {
-                        let text = format!("{why}: nobody gets what it rules until it can be used");
+                        let text =
+                            format!("{why}: its releases are not offered until it can be used");
                         quarantined.push(Remark::new(&path, text));
                     }
                     entry.insert(OwnedRules {
@@ -309,12 +310,12 @@ impl OwnedRules {
     fn add_rival(&mut self, other: &str, quarantined: &mut Vec<Remark>) {
         for (path, rival) in [(self.path.as_str(), other), (other, self.path.as_str())] {
             let text = format!(
-                "{rival} rules the same: nobody gets what they rule until one of them is gone"
+                "{rival} is for the same releases: they are not offered until one of the two files is removed"
             );
             quarantined.push(Remark::new(path, text));
         }
         self.rules = Err(format!(
-            "{} and {other} both rule it, and nobody knows which is meant",
+            "{} and {other} both have rules for it: remove one of them",
             self.path
         )
         .into());

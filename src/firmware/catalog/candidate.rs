@@ -44,13 +44,13 @@ pub fn candidate_path(path: &str) -> Result<FirmwarePath<'_>, String> {
         }
         FileKind::Rules | FileKind::Checksum | FileKind::Group | FileKind::Other => {
             return Err(format!(
-                "`{file}` is no firmware by its name: that ends in .bin, .ota, .fota, .sota or .img"
+                "`{file}` is not named as firmware: the name must end in .bin, .ota, .fota, .sota or .img"
             ));
         }
     }
     for part in path.split('/') {
         if name::file_kind(part) == FileKind::Ignored {
-            return Err(format!("`{part}` is a name that is not looked at"));
+            return Err(format!("`{part}` is a name that the server ignores"));
         }
         if part.len() > LONGEST_NAME {
             return Err("a name has more than 255 bytes".to_owned());
@@ -71,8 +71,8 @@ impl Catalog {
         let base = kind.base_core(place.base_core, rules);
         if kind.needs_base() && base.is_none() {
             return Err(
-                "it holds a core delta, which fits exactly one base core, and nothing says which: put it \
-                 into a folder from-CORE (like from-2008), or say base_core in release.json"
+                "it holds a core delta, which fits exactly one base core, but the core is not given: put \
+                 it into a folder from-CORE (like from-2008), or set base_core in release.json"
                     .to_owned(),
             );
         }
@@ -90,8 +90,8 @@ impl Catalog {
             // The bytes of the candidate are unknown yet; they may be the same.
             Some(_) if candidate.content.is_none() => Ok(()),
             Some(rival) => Err(format!(
-                "{} is there for the same release and platform with other bytes: neither would be \
-                 served; raise the version, or remove that one first",
+                "{} exists for the same release and platform with other content, and neither would \
+                 be served: raise the version, or remove that file first",
                 rival.path
             )),
             None => Ok(()),
@@ -213,7 +213,7 @@ impl Catalog {
             |newest: &&Release| standing(newest.version, place.version, first) == Standing::Older;
         if let Some(newest) = newest.filter(is_above) {
             warnings.push(format!(
-                "version {} is there already and is higher: modules that have it will not take this one",
+                "version {} exists and is higher: modules that have it will not take this one",
                 newest.version_text
             ));
         }
@@ -267,14 +267,14 @@ mod tests {
     fn only_firmware_with_a_valid_path_is_accepted() {
         for (path, part) in [
             ("P/2.0.1/u.soc", "factory file"),
-            ("P/2.0.1/release.json", "no firmware by its name"),
-            ("P/2.0.1/u.bin.sha256", "no firmware by its name"),
+            ("P/2.0.1/release.json", "not named as firmware"),
+            ("P/2.0.1/u.bin.sha256", "not named as firmware"),
             ("P/2.0.1/.u.bin", "hidden"),
             ("P/2.0.1/u.bin.part", "hidden"),
             ("u.bin", "Luatools"),
             ("P/u.bin", "names no version"),
-            ("P/x/u.bin", "is no version"),
-            (".luat-ota/2.0.1/u.bin", "not looked at"),
+            ("P/x/u.bin", "is not a version"),
+            (".luat-ota/2.0.1/u.bin", "the server ignores"),
             ("P/2.0.1/x/u.bin", "from-CORE"),
             ("A,B/2.0.1/u.bin", "comma"),
         ] {

@@ -35,8 +35,8 @@ pub(super) fn about_platforms<'p>(
             warnings.push(Remark::new(
                 &*package.path,
                 format!(
-                    "is for the platform `{platform}`, and only a module that calls its own so gets it: take \
-                     what stands behind the platform's name off the file's"
+                    "is for the platform `{platform}`, and only a module that reports this platform gets it: \
+                     remove the part after the platform from the file name"
                 ),
             ));
         }
@@ -65,8 +65,7 @@ pub(super) fn about_groups(found: &[ScannedGroup], warnings: &mut Vec<Remark>) {
 }
 
 fn about_entry(path: &str, entry: &str, digits: usize) -> Remark {
-    let text =
-        format!("{entry} has {digits} digits: an IMEI has 15, so one has been lost or added");
+    let text = format!("{entry} has {digits} digits: an IMEI has 15, so one is missing or extra");
     Remark::new(path, text)
 }
 
@@ -86,7 +85,7 @@ pub(super) fn about_unicode<'p>(paths: impl Iterator<Item = &'p str>, warnings: 
         Remark::new(
             path,
             "its name is decomposed Unicode, as macOS writes it: no module asks for a project of this name. \
-             Rename it on another computer, or type the name anew",
+             Rename it on another computer, or type the name again",
         )
     }));
 }
@@ -150,7 +149,7 @@ pub(super) fn about_packages(project: &Project, luatos: bool, warnings: &mut Vec
                 format!("{name}/{}", release.version_text),
                 format!(
                     "differs from release {} only in its middle number ({middle}), which LuatOS modules \
-                     do not send: they take the two for the same",
+                     do not send: to them, the two are the same",
                     other.version_text
                 ),
             ));

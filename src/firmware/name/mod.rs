@@ -273,7 +273,7 @@ impl FileKind {
             FileKind::Mistake(sentence) => Some(sentence.to_owned()),
             FileKind::Soc => Some(format!(
                 "this is a factory file, made for flashing over a cable: build the package of its script \
-                 with `{}`, or in Luatools choose 生成差分/升级文件 (export the FOTA/upgrade file), and drop the .bin",
+                 with `{}`, or in Luatools choose 生成差分/升级文件 (export the FOTA/upgrade file), and use the .bin",
                 pack_command(path)
             )),
             _ => None,
@@ -308,20 +308,20 @@ const UNFINISHED: [&str; 6] = [".part", ".partial", ".tmp", ".filepart", ".crdow
 const CONFLICT: [&str; 2] = [".sync-conflict-2", "conflicted copy"];
 
 const FACTORY: &str = "this is a factory file, made for flashing over a cable: in Luatools choose \
-    生成差分/升级文件 (export the FOTA/upgrade file) and drop the .bin that it makes";
-const CORE: &str = "this is a core for flashing over a cable, no update: in Luatools choose \
-    生成差分/升级文件 (export the FOTA/upgrade file) and drop the .bin that it makes";
-const ARCHIVE: &str = "this is an archive, and modules cannot unpack one: unpack it and drop the .bin that \
-    is in it";
-const HEX: &str = "this is a text form of an image, which modules cannot read: drop the binary (.bin) of the \
+    生成差分/升级文件 (export the FOTA/upgrade file) and use the .bin that it makes";
+const CORE: &str = "this is a core for flashing over a cable, not an update: in Luatools choose \
+    生成差分/升级文件 (export the FOTA/upgrade file) and use the .bin that it makes";
+const ARCHIVE: &str =
+    "this is an archive, and modules cannot unpack one: unpack it and use the .bin in it";
+const HEX: &str = "this is a text form of an image, which modules cannot read: use the binary (.bin) of the \
     update";
-const STAMPED: &str = "a server or a browser has written something behind the name: rename it so that it ends \
-    in `.bin` (or what it ended in) again, and it is read";
-const PROGRAM: &str = "this is a program for a PC: drop the .bin of the update";
+const STAMPED: &str = "a server or a browser has added something to the end of the name: rename it so that it \
+    ends in `.bin` (or its former ending) again";
+const PROGRAM: &str = "this is a program for a PC: use the .bin of the update";
 const NO_GROUP: &str = "a group of devices is read from a file `@NAME.txt`, whose name has only letters, digits, `_` \
     and `-` and ends in `.txt` in small letters: rename it";
 const RULES_AS_TEXT: &str =
-    "rules are only read from a file named release.json: take the last ending off its name";
+    "rules are only read from a file named release.json: remove the last ending from its name";
 
 /// Endings of files that people put into the folder by mistake, each with the sentence about it.
 const MISTAKES: [(&str, &str); 11] = [

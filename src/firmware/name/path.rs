@@ -113,12 +113,12 @@ pub fn rules_owner(path: &str) -> Result<RulesOwner<'_>, String> {
     if let Some(core) = folders.base_core {
         return Err(format!(
             "rules are not read from a `from-{core}` folder: put the release.json one folder higher, \
-             where it holds for the whole release"
+             where it applies to the whole release"
         ));
     }
     let Some(project) = folders.project else {
         return Err(
-            "rules at the top of the firmware folder belong to no project: put the file into a \
+            "rules at the top of the firmware folder have no project: put the file into a \
              project's folder, such as `PROJECT/release.json`, or into a version's, such as \
              `PROJECT/2.0.1/release.json`"
                 .to_owned(),
@@ -185,8 +185,8 @@ fn read_folders<'a>(folders: &[&'a str]) -> Result<Folders<'a>, String> {
         }
         ([base], None) => {
             return Err(format!(
-                "there can be no folder `{base}` inside a version's folder, but for \
-                 `from-CORE/` (such as `from-2008/`) with what fits that core alone"
+                "there can be no folder `{base}` inside a version's folder, except `from-CORE/` \
+                 (such as `from-2008/`) for files that fit only that core"
             ));
         }
         _ => return Err(too_deep()),
@@ -226,7 +226,7 @@ fn version_folder<'a>(project: &'a str, text: &'a str) -> Result<NamedRelease<'a
             text,
         }),
         None => Err(format!(
-            "`{text}` is no version: a version's folder is named by one to five numbers with dots \
+            "`{text}` is not a version: a version's folder is named by one to five numbers with dots \
              between them, such as `{project}/2.0.1/`"
         )),
     }
@@ -245,7 +245,7 @@ fn from_core(folder: &str) -> Result<u32, String> {
     match core {
         Some(("", core)) if core > 0 => Ok(core),
         _ => Err(format!(
-            "`{folder}` does not say which core: the folder of what fits one core alone is named like \
+            "`{folder}` does not name a core: a folder for files that fit only one core is named like \
              `from-2008`"
         )),
     }
@@ -301,8 +301,8 @@ fn luatools_name<'a>(
             platform,
         })),
         _ => Err(format!(
-            "`{right}` is no platform: after `{text}` come letters, digits, `_`, `-` and `.` alone, such \
-             as `Air780EPM` (a copy's ` (1)` must go)"
+            "`{right}` is not a platform: after `{text}`, only letters, digits, `_`, `-` and `.` are \
+             allowed, such as `Air780EPM` (remove the ` (1)` of a copy)"
         )),
     }
 }
@@ -357,12 +357,12 @@ fn parts(path: &str) -> Result<Vec<&str>, String> {
     for part in &parts {
         if part.chars().any(char::is_control) {
             return Err(format!(
-                "`{}` holds a control character: rename it",
+                "`{}` contains a control character: rename it",
                 part.escape_debug()
             ));
         }
         if matches!(*part, "" | "." | "..") {
-            return Err(format!("`{path}` is no path inside the firmware folder"));
+            return Err(format!("`{path}` is not a path inside the firmware folder"));
         }
     }
     Ok(parts)
@@ -379,7 +379,7 @@ fn check_project_name(project: &str) -> Result<(), String> {
         ))
     } else if project.trim() != project {
         Err(format!(
-            "project `{project}`: take away the space at the beginning or end of the name"
+            "project `{project}`: remove the space at the beginning or end of the name"
         ))
     } else {
         Ok(())

@@ -110,7 +110,7 @@ impl FormatCheck for ScriptCheck {
         }
         if !self.is_luadb {
             return Err(format!(
-                "this {SCRIPT} holds no LuaDB image: export it again"
+                "this {SCRIPT} contains no LuaDB image: export it again"
             ));
         }
         Ok(PackageKind::Air8101 { script: true })

@@ -139,7 +139,7 @@ impl FormatCheck for ContainerCheck {
         if whole && self.sectors.is_some_and(|sectors| !sectors.end_here()) {
             return Err(format!(
                 "the lengths of the sectors in this {label} do not add up to the {common} bytes of script data \
-                 that its header says: export it again"
+                 that its header states: export it again"
             ));
         }
         Ok(kind(sdk > 0))

@@ -81,7 +81,7 @@ static LAYOUTS: [ImageLayout; 3] = [
 fn w800(header: &[u8]) -> Result<PackageKind, String> {
     match u32_at(header, 4) & 0xf {
         0 => Err(
-            "this begins with a W800 boot loader: it is for flashing over a cable; drop the .fota, .img \
+            "this begins with a W800 boot loader: it is for flashing over a cable; use the .fota, .img \
              or .bin that was exported for updates"
                 .to_owned(),
         ),

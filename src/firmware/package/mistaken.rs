@@ -11,32 +11,32 @@ pub(super) fn refuse(name: &str, head: &[u8], text: bool) -> Result<(), String> 
             return Err(format!(
                 "this is a .soc factory file or an archive (7z, zip): build the package of a factory \
                  file's script with `{}`, or in Luatools choose 生成差分/升级文件 (export the FOTA/upgrade file), \
-                 and drop the .bin; or unpack the archive",
+                 and use the .bin; or unpack the archive",
                 pack_command(name)
             ));
         }
         [b'R', b'a', b'r', b'!', 0x1a, 7, ..] => {
-            "this is an archive (rar): unpack it and drop the .bin that is in it"
+            "this is an archive (rar): unpack it and use the .bin in it"
         }
         [b'L', b'F', b'T', b'A', ..] => {
             "this is an LFTA container for a co-processor of the Air8000 (WLAN), which exfotawifi fetches by \
-             itself: it is no update of the module; drop the .bin that Luatools exports for updates"
+             itself: it is not an update of the module; use the .bin that Luatools exports for updates"
         }
         _ if head.get(0x38..0x3f) == Some(b"pkgmode") => {
             "this is a .binpkg, made for flashing over a cable: in Luatools choose 生成差分/升级文件 (export \
-             the FOTA/upgrade file) and drop the .bin that it makes"
+             the FOTA/upgrade file) and use the .bin that it makes"
         }
         _ if is_page(head) => {
-            "this is a web page, no firmware: the download probably failed and its error page was saved; \
+            "this is a web page, not firmware: the download probably failed and its error page was saved; \
              download the file again"
         }
         _ if text && is_utf8(head) => match content(head).first() {
             Some(b'{' | b'[') => {
-                "this is JSON, no firmware: the download probably failed and the server's answer was saved; \
+                "this is JSON, not firmware: the download probably failed and the server's answer was saved; \
                  download the file again (rules belong in a file named release.json)"
             }
             _ => {
-                "this is text, no firmware: drop the binary file that Luatools exports for updates"
+                "this is text, not firmware: use the binary file that Luatools exports for updates"
             }
         },
         _ => return Ok(()),

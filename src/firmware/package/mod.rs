@@ -180,7 +180,7 @@ pub fn crc32(bytes: &[u8]) -> u32 {
 fn header<'h>(label: &str, length: usize, head: &'h [u8]) -> Result<&'h [u8], String> {
     head.get(..length).ok_or_else(|| {
         format!(
-            "the file has {} bytes, but a whole {label} begins with a header of {length}: it was cut off, \
+            "the file has {} bytes, but a complete {label} begins with a header of {length}: it was cut off, \
              copy it again",
             head.len()
         )
@@ -210,5 +210,5 @@ fn check_length(label: &str, expected: u64, size: u64, may_be_longer: bool) -> R
 
 /// Returns the sentence about a header without data after it.
 fn missing_data(label: &str) -> String {
-    format!("this {label} is a header with nothing behind it: export it again")
+    format!("this {label} has a header but no data: export it again")
 }

@@ -73,7 +73,7 @@ impl Intake {
             .first()
             .is_some_and(|first| scan::is_of_the_system(first))
         {
-            let sentence = "this folder belongs to the system and is not looked at";
+            let sentence = "this folder belongs to the system and is ignored";
             return Err(UploadError::Wrong(sentence.to_owned()));
         }
         let mut folder =
@@ -125,8 +125,7 @@ impl Intake {
     ) -> Result<StoredFile, UploadError> {
         let inspected = self.inspector.finish().map_err(UploadError::Wrong)?;
         if digest.is_some_and(|digest| digest != inspected.content) {
-            let sentence =
-                "the bytes that arrived are not those that Repr-Digest is of: send them again";
+            let sentence = "the received bytes do not match Repr-Digest: send them again";
             return Err(UploadError::Wrong(sentence.to_owned()));
         }
         let Some(unfinished) = self.unfinished else {
@@ -275,7 +274,7 @@ fn existing_hash(root: &Folder, path: &str, size: u64) -> Result<Option<ContentI
             return match path.rsplit_once('/') {
                 Some((folders, _)) if root.descend(folders).is_err() => Ok(None),
                 _ => Err(UploadError::NameTaken(format!(
-                    "{path} is there and is no regular file (links are never followed): remove it first"
+                    "{path} exists and is not a regular file (links are never followed): remove it first"
                 ))),
             };
         }
@@ -314,7 +313,7 @@ fn hash(folder: &Folder, path: &str) -> Option<ContentId> {
 
 fn name_taken(path: &str) -> UploadError {
     UploadError::NameTaken(format!(
-        "{path} is there with other bytes, and no file is ever replaced: raise the version, or remove that \
+        "{path} exists with other content, and files are never replaced: raise the version, or remove that \
          one first"
     ))
 }

@@ -12,7 +12,7 @@ use crate::firmware::version::Version;
 const LONGEST_REASON: usize = 500;
 
 /// Sentence about a file that has both keys.
-const BOTH_KEYS: &str = "`stages`: `percent` is there as well: keep one of the two";
+const BOTH_KEYS: &str = "`stages`: `percent` is set as well: keep one of the two";
 
 /// All keys of `fuse`.
 const FUSE_KEYS: [&str; 2] = ["devices", "percent"];
@@ -225,7 +225,7 @@ pub(super) fn from(key: &str, value: &Value) -> Result<FromVersions, String> {
             (None, Some((first, last))) => match (Version::parse(first), Version::parse(last)) {
                 (Some(first), Some(last)) if first > last => {
                     return Err(format!(
-                        "`{key}` is {}, which ends before it begins: exchange its two ends",
+                        "`{key}` is {}, which ends before it begins: swap its two ends",
                         shown(value)
                     ));
                 }

@@ -34,7 +34,7 @@ impl Redirect {
             );
         };
         let Some(parts) = parts(template) else {
-            return bad("has a brace without its twin, or nothing between the two");
+            return bad("has an unpaired brace, or an empty pair");
         };
         for part in parts {
             if let TemplatePart::Name(name) = part
@@ -51,7 +51,7 @@ impl Redirect {
             return bad("names no host");
         }
         if host.contains('{') {
-            return bad("has a name in braces in its host: they may only stand after it");
+            return bad("has a name in braces in its host: use them only after the host");
         }
         if !behind.starts_with('/') {
             return bad("has no path: after the host comes a `/`");

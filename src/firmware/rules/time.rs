@@ -19,7 +19,7 @@ impl Window {
     pub(super) fn parse(text: &str) -> Result<Window, String> {
         let window = window(&mut Cursor(text)).ok_or_else(|| {
             format!(
-                "`{}` is no time of day: write it with its offset from UTC, such as `01:00-05:00+08:00` or \
+                "`{}` is not a time of day: write it with its offset from UTC, such as `01:00-05:00+08:00` or \
                  `22:00-24:00Z`",
                 text.escape_debug()
             )
@@ -49,7 +49,7 @@ impl Window {
 pub(super) fn moment(text: &str) -> Result<i64, String> {
     date_time(&mut Cursor(text)).ok_or_else(|| {
         format!(
-            "`{}` is no date and time: write it with its offset from UTC, such as \
+            "`{}` is not a date and time: write it with its offset from UTC, such as \
              `2026-12-01T02:00:00+08:00` or `2026-11-30T18:00:00Z`",
             text.escape_debug()
         )

@@ -48,8 +48,8 @@ pub fn read(path: &str, bytes: &[u8]) -> Result<Checksum, String> {
         let (what, digits) = if is_md5 { ("MD5", 32) } else { ("SHA-256", 64) };
         let own = path.rsplit('/').next().unwrap_or(path);
         format!(
-            "{own} beside it holds no {what} ({digits} hexadecimal digits): write it again, or \
-                 delete it to do without."
+            "{own} beside it contains no {what} ({digits} hexadecimal digits): write it again, or \
+                 delete it."
         )
     })
 }
@@ -66,7 +66,7 @@ impl Checksum {
         }
         Err(format!(
             "It does not match the .{ending} beside it, which says {}… and the file has {}…: it is \
-             not complete, or one of the two is another file's.",
+             incomplete, or one of the two belongs to another file.",
             first_digits(wanted),
             first_digits(found)
         ))
@@ -128,7 +128,7 @@ mod tests {
         let cut = SHA256.split_at(63).0;
         for text in ["", "\n", cut, MD5, "not found", &format!("{SHA256}0")] {
             let sentence = read("A/update.bin.sha256", text.as_bytes()).unwrap_err();
-            assert!(sentence.starts_with("update.bin.sha256 beside it holds no SHA-256"));
+            assert!(sentence.starts_with("update.bin.sha256 beside it contains no SHA-256"));
             assert!(sentence.contains("delete it"), "{sentence}");
         }
         assert!(read("update.bin.md5", SHA256.as_bytes()).is_err());

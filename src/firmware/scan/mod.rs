@@ -194,8 +194,8 @@ impl Walk {
             self.entries += 1;
             if self.entries > MOST_ENTRIES {
                 let text = format!(
-                    "More than {MOST_ENTRIES} files and folders: what lies beyond is not looked at. \
-                     Move away what is no firmware."
+                    "More than {MOST_ENTRIES} files and folders: the rest is ignored. Move away what is \
+                     not firmware."
                 );
                 self.seen.insert(".".into(), Seen::Quarantined(text));
                 return Ok(());
@@ -220,7 +220,7 @@ impl Walk {
         }
         let path = join(parent, &name);
         if entry.name.to_str().is_none() {
-            let text = "The name is not UTF-8 (it is shown as near as can be): rename it.";
+            let text = "The name is not UTF-8 (it is shown approximately): rename it.";
             self.add_item(path, Seen::Quarantined(text.into()));
             return Ok(());
         }
@@ -250,13 +250,13 @@ impl Walk {
                 }
                 FileKind::Ignored => return Ok(()),
                 FileKind::Conflict => Seen::Ignored(CONFLICT.into()),
-                FileKind::Other => Seen::Ignored("It is no firmware and is left alone.".into()),
+                FileKind::Other => Seen::Ignored("It is not firmware and is ignored.".into()),
             },
             EntryKind::Link | EntryKind::Special => {
                 let text = if entry.kind == EntryKind::Link {
                     "This is a symbolic link, and links are never followed: put the file itself here."
                 } else {
-                    "This is a FIFO, a socket or a device, and such are never opened: remove it."
+                    "This is a FIFO, a socket or a device, which the server never opens: remove it."
                 };
                 match kind {
                     FileKind::Rules => Seen::Rules(Err(text.into())),
@@ -304,7 +304,7 @@ impl Walk {
         }
         if depth >= MOST_DEPTH {
             let text = format!(
-                "Folders lie in folders more than {MOST_DEPTH} deep: what is in this one is not looked at."
+                "Folders are nested more than {MOST_DEPTH} deep: the content of this one is ignored."
             );
             self.seen.insert(path, Seen::Quarantined(text));
             return Ok(());

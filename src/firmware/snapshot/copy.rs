@@ -56,7 +56,7 @@ impl CopyJob {
                 Err(CopyError::Source(text)) => return Err(LoadError::Gone(text)),
                 Err(CopyError::Medium(text)) => return Err(LoadError::Unread(text)),
                 // No memfd in the kernel (before 3.17), a sandbox forbids it, or no memory is left.
-                Err(CopyError::Room(error)) => format!("memory cannot be had ({error})"),
+                Err(CopyError::Room(error)) => format!("memory cannot be allocated ({error})"),
             }
         } else {
             "not enough of the memory for snapshots is free".to_owned()
@@ -126,7 +126,7 @@ impl CopyJob {
         let path = &source.path;
         let changed = || {
             CopyError::Source(format!(
-                "{path} has changed since it was checked; it is offered again once it has been read anew"
+                "{path} has changed since it was checked; it is offered again once it has been read again"
             ))
         };
         let cannot = |what: &str, error: io::Error| {
@@ -150,13 +150,13 @@ impl CopyJob {
             // The file is missing and was on another device than the folder is: its medium was
             // removed.
             if error.kind() == io::ErrorKind::NotFound && is_elsewhere {
-                return CopyError::Medium(format!("{path} is not there, nor is its medium"));
+                return CopyError::Medium(format!("{path} is missing, and so is its medium"));
             }
             cannot("opened", error)
         })?;
         let size = |file: &File| crate::os::fs::stamp(file).map(|stamp| stamp.size);
         // A file of another size need not be read.
-        if size(&file).map_err(|error| cannot("looked at", error))? != self.size {
+        if size(&file).map_err(|error| cannot("examined", error))? != self.size {
             return Err(changed());
         }
         let mut hash = Sha256::new();

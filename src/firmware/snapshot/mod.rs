@@ -267,7 +267,7 @@ impl Snapshots {
             };
             start_thread("copying", Box::new(copying)).ok();
             let Ok((guard, done)) = receiver.recv().await else {
-                let text = "no thread can be had that copies firmware";
+                let text = "no thread can be started to copy firmware";
                 return Err(LoadError::Full(text.to_owned()));
             };
             loader = guard;

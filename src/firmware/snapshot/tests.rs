@@ -211,7 +211,7 @@ fn a_kernel_without_memfd_uses_a_file() {
     test.snapshots.memfd = || Err(io::Error::from_raw_os_error(libc::EPERM));
     let file = test.file("a.bin", &image(1));
     let text = test.full(&file);
-    assert!(text.contains("memory cannot be had"), "{text}");
+    assert!(text.contains("memory cannot be allocated"), "{text}");
 }
 
 #[test]

@@ -105,7 +105,7 @@ impl WatchLoop {
             let mut seen = scan::walk(&root, skip)?;
             self.no_scan_before = pause_until(start);
             if self.device.is_some_and(|device| device != stamp.dev) && !seen.has_firmware() {
-                let text = "it holds no firmware and is on another device than before: is its medium mounted?";
+                let text = "it contains no firmware and is on another device than before: check that its medium is mounted";
                 return Err(io::Error::other(text));
             }
             self.device = Some(stamp.dev);
@@ -181,7 +181,7 @@ impl WatchLoop {
         let now = Instant::now();
         if self.logged_shortage.is_none_or(|at| now >= at + LOG_PAUSE) {
             self.logged_shortage = Some(now);
-            log::warn!(target: "firmware", "the folder cannot be scanned now, and will be soon: {error}");
+            log::warn!(target: "firmware", "the folder cannot be scanned now; the server tries again soon: {error}");
         }
     }
 }

@@ -279,7 +279,7 @@ impl Batcher {
             log::warn!(
                 target: "journal",
                 seen = budget.seen, others = budget.others;
-                "more happened in a minute than the journal takes: these numbers of lines were left out"
+                "more happened in a minute than the journal takes: these numbers of lines were not written"
             );
         }
     }

@@ -206,7 +206,7 @@ pub fn open(
         match load::load_in(&path, Origin::here(folder), Wall { stamp: now, unix }, each) {
             Ok(loaded) => loaded,
             Err(error) => {
-                const COST: &str = "nothing is remembered of earlier runs";
+                const COST: &str = "the records of earlier runs are lost";
                 let trouble = format!("cannot be read ({error})");
                 let is_free = is_claimed && state::set_aside_damaged(&path, &trouble, COST);
                 Loaded {
@@ -225,7 +225,7 @@ pub fn open(
         };
         log::warn!(
             target: "journal",
-            "{} is of format {version}, which a later luat-ota writes: nothing in it is remembered. {}",
+            "{} has format {version} of a later luat-ota: its records are not used. {}",
             path.display(),
             match &moved {
                 Ok(()) => format!("It was renamed to {}.", aside.display()),
@@ -263,13 +263,13 @@ pub fn open(
         log::info!(
             target: "journal",
             "the last lines of the journal may be missing (it was copied, or the machine was restarted without stopping the \
-             server): HTTP downloads that began before begin again"
+             server): earlier HTTP downloads start again"
         );
     }
     if !is_trusted(unix) {
         log::info!(
             target: "journal",
-            "the machine's clock was never set: no time is counted for while the server was down"
+            "the machine's clock was never set: the time while the server was down is not counted"
         );
     }
     loaded

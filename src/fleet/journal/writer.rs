@@ -313,7 +313,7 @@ impl Writer {
         let path = self.path();
         match std::fs::symlink_metadata(&path) {
             Ok(about) if !about.is_file() => {
-                self.set_aside(&path, "is no regular file")?;
+                self.set_aside(&path, "is not a regular file")?;
             }
             Ok(_) if self.is_unread => {
                 let found = super::load(&path, Stamp::default(), 0, &mut |_| {});
@@ -330,7 +330,7 @@ impl Writer {
         let aside = state::set_aside(path)?;
         log::warn!(
             target: "journal",
-            "{} {why}: it is now called {}, and a new one was begun",
+            "{} {why}: it was renamed to {}, and a new one was created",
             path.display(),
             aside.display()
         );
@@ -345,7 +345,7 @@ impl Writer {
         if rustix::fs::fstat(file).is_ok_and(is_gone) {
             log::warn!(
                 target: "journal",
-                "somebody has removed {}: it is written anew",
+                "{} was removed: it is written again",
                 self.path().display()
             );
             self.file = None;

@@ -99,7 +99,7 @@ impl OutcomeFile {
         let (first, _) = text.split_once('\n').ok_or(DAMAGED)?;
         let mut fields = first.split('\t');
         if fields.next() != Some(MAGIC) {
-            return Err("is no file of outcomes");
+            return Err("is not a file of outcomes");
         }
         if fields.next() != Some(VERSION) {
             return Err("was written by another version of luat-ota");

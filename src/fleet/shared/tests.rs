@@ -75,7 +75,7 @@ fn a_file_that_cannot_be_used_says_why() {
     for (bytes, why) in [
         (&b""[..], "is damaged"),
         (b"\xff\n", "is damaged"),
-        (b"hello\n", "is no file of outcomes"),
+        (b"hello\n", "is not a file of outcomes"),
         (
             b"luat-ota outcomes\t2\tx\n",
             "was written by another version of luat-ota",

@@ -37,7 +37,7 @@ pub(super) fn sentence(exchanges: &[Exchange], over_udp: bool) -> Option<String>
         (_, _) if offer.flaw().is_some() => return offer.flaw(),
         (None, _) => return None,
         (Some(packet), 0) if over_udp || last.end == End::Open => {
-            format!("answer `Get{packet},{}`: nothing came", offer.id)
+            format!("answer `Get{packet},{}`: there was no reply", offer.id)
         }
         (Some(packet), 0) => {
             format!("keep the TCP connection open: it ended before packet {packet}")
@@ -69,17 +69,17 @@ impl Offer {
     fn flaw(&self) -> Option<String> {
         if self.last == 0 {
             Some(
-                "say 1022 for the last packet's size, not 0, when the file is a multiple of 1022"
+                "give 1022 as the last packet's size, not 0, when the file is a multiple of 1022"
                     .into(),
             )
         } else if self.last > DATA {
             Some(format!(
-                "say 1 to 1022 for the last packet's size, not {}: a packet has 1022 bytes of data",
+                "give 1 to 1022 as the last packet's size, not {}: a packet has 1022 bytes of data",
                 self.last
             ))
         } else if self.count == 0 || self.count > GREATEST {
             Some(format!(
-                "offer 1 to {GREATEST} packets, not {}: the number goes out in two bytes",
+                "offer 1 to {GREATEST} packets, not {}: the number has two bytes",
                 self.count
             ))
         } else if self.id > 2_147_483_647 {
@@ -101,7 +101,7 @@ impl Offer {
         let got = u64::try_from(exchange.first).unwrap_or(u64::MAX);
         if got != expected.saturating_add(2) {
             return Some(format!(
-                "send 2 bytes of number and {expected} of data in packet {packet} of {}: {got} came",
+                "send 2 bytes of number and {expected} of data in packet {packet} of {}, not {got}",
                 self.count
             ));
         }
@@ -116,7 +116,7 @@ impl Offer {
         } else if received.checked_add(1) == Some(packet) {
             "count packets from 1, not from 0".to_owned()
         } else {
-            format!("answer `Get{packet}` with packet {packet}: number {received} came")
+            format!("answer `Get{packet}` with packet {packet}, not {received}")
         })
     }
 }

@@ -81,14 +81,14 @@ impl Flaw {
             Flaw::NotReached(why) => {
                 format!("make the server reachable here: no connection could be made ({why})")
             }
-            Flaw::Silent => "answer every request: nothing came".into(),
+            Flaw::Silent => "answer every request: there was no reply".into(),
             Flaw::ClosedSilently => {
                 "answer before closing: the connection ended without a byte".into()
             }
             Flaw::NotHttp => "answer with HTTP: a reply begins with `HTTP/1.1 `".into(),
             Flaw::Error(400) => {
-                "take the request as it is instead of answering 400: modules encode \
-                                 nothing, and no more than this comes from them"
+                "accept the request as it is instead of answering 400: modules do not encode it, \
+                                 and send nothing more"
                     .into()
             }
             Flaw::Error(status) => format!(
@@ -99,7 +99,7 @@ impl Flaw {
                 format!("answer 404 instead of 200 with a text body (\"{text}\")")
             }
             Flaw::CutShort(got, of) => {
-                format!("send all that Content-Length promises: {got} of {of} bytes came")
+                format!("send all bytes of Content-Length: {got} of {of} were received")
             }
             Flaw::Http10 => "write `HTTP/1.1` into the status line, not `HTTP/1.0`".into(),
             Flaw::NoReason(status) => {
@@ -108,9 +108,9 @@ impl Flaw {
             Flaw::NameCase(is, expected) => {
                 format!("write header names as `{expected}`, not `{is}`")
             }
-            Flaw::Spaces(name) => format!("put exactly one space behind the colon of `{name}:`"),
+            Flaw::Spaces(name) => format!("put exactly one space after the colon of `{name}:`"),
             Flaw::EmptyValue(name) => {
-                format!("leave out the header `{name}`: an empty value swallows the line behind it")
+                format!("leave out the header `{name}`: with an empty value, the next line is lost")
             }
             Flaw::Chunked => {
                 "send Content-Length and no chunks (`Transfer-Encoding: chunked`)".into()
@@ -119,10 +119,12 @@ impl Flaw {
             Flaw::Encoded => "do not compress: no module decodes `Content-Encoding`".into(),
             Flaw::HeadSplit => "send all headers in one write (one TCP segment)".into(),
             Flaw::HeadLong(bytes) => {
-                format!("send fewer headers: {bytes} bytes, and 1400 are safe, 8191 the limit")
+                format!(
+                    "send shorter headers: they have {bytes} bytes; 1400 are safe, 8191 is the limit"
+                )
             }
             Flaw::RangeIgnored(from) => format!(
-                "honour Range: `bytes={from}-` needs 206 with the rest, or 416, and got the whole file"
+                "honour Range: answer `bytes={from}-` with 206 and the rest, or with 416, not with the whole file"
             ),
             Flaw::RangeWrong(from) => {
                 format!("honour Range: `bytes={from}-` was answered with another part")
@@ -140,7 +142,7 @@ impl Flaw {
             }
             Flaw::OneRecv => {
                 "send the end of the file in a write of its own: a reply that arrives \
-                              in one piece (under 1.2 kB) is never seen to be complete"
+                              in one piece (under 1.2 kB) is never recognised as complete"
                     .into()
             }
             Flaw::NotClosed => "close the connection after the reply".into(),
@@ -230,7 +232,7 @@ pub fn sentence(client: Client, failure: &Failure, played: &Played) -> String {
     };
     found.unwrap_or_else(|| {
         format!(
-            "nothing that is known to help; the client: {}",
+            "no change is known to help; the client: {}",
             describe(failure)
         )
     })

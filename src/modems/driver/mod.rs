@@ -246,7 +246,7 @@ impl Run<'_> {
     /// Waits for the next event of the module.
     async fn next(&mut self) -> Occurrence {
         if Instant::now() >= self.cap {
-            return Occurrence::Nothing("its end: the attempt was stopped, it took too long");
+            return Occurrence::Nothing("its end; the attempt took too long and was stopped");
         }
         if let Some((datagrams, host, port)) = self.wanted.take() {
             return self.connect(datagrams, &host, port).await;
@@ -255,7 +255,7 @@ impl Run<'_> {
             return self.listen().await;
         }
         let Some(wake) = self.wake else {
-            return Occurrence::Nothing("something that can never come: it has no connection");
+            return Occurrence::Nothing("data, but it has no connection");
         };
         let span = wake.saturating_sub(self.now());
         let skips = self.ended_unhandled && span > self.settings.idle;
@@ -320,12 +320,12 @@ impl Run<'_> {
                     // The module has a time-out of its own for this.
                     Some(wake) if wake <= limit => {
                         self.record
-                            .set_end(End::NotConnected("nothing answers".to_owned()));
+                            .set_end(End::NotConnected("no reply".to_owned()));
                         return self.on_wake(wake);
                     }
                     _ => {
                         self.jump(limit);
-                        "nothing answers".to_owned()
+                        "no reply".to_owned()
                     }
                 }
             }
@@ -392,12 +392,12 @@ impl Run<'_> {
                 }
                 None if Instant::now() >= self.cap => {
                     return Occurrence::Nothing(
-                        "its end: the attempt was stopped, it took too long",
+                        "its end; the attempt took too long and was stopped",
                     );
                 }
                 None => {
                     let Some(wake) = self.wake else {
-                        return Occurrence::Nothing("something of which nothing came any more");
+                        return Occurrence::Nothing("data that did not arrive");
                     };
                     if self.now() < wake && !self.lost {
                         self.halve_quiet();

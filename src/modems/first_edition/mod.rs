@@ -231,10 +231,7 @@ impl FirstEdition {
     /// number.
     fn check_packet<'d>(&self, packet: u64, data: &'d [u8]) -> Result<&'d [u8], String> {
         let Some((number, bytes)) = data.split_first_chunk::<2>() else {
-            return Err(format!(
-                "an answer of {} bytes came for packet {packet}",
-                data.len()
-            ));
+            return Err(format!("received {} bytes for packet {packet}", data.len()));
         };
         let expected = if packet < self.offer.count {
             DATA
@@ -250,7 +247,7 @@ impl FirstEdition {
         }
         let number = u64::from(u16::from_be_bytes(*number));
         if number != packet {
-            return Err(format!("packet {number} came, {packet} was asked for"));
+            return Err(format!("received packet {number} instead of {packet}"));
         }
         Ok(bytes)
     }

@@ -352,7 +352,7 @@ fn no_key() -> Outcome {
 
 fn no_version(identity: &Identity) -> Outcome {
     Outcome::Failed(Failure::ScriptError(format!(
-        "VERSION \"{}\" has no three numbers: the library crashes before it asks",
+        "VERSION \"{}\" does not have three numbers: the library crashes before it asks",
         identity.version
     )))
 }

@@ -314,7 +314,7 @@ fn parse_answer(
         )));
     }
     let json: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| gave_up(format!("check: a 200 that is no JSON: {error}")))?;
+        .map_err(|error| gave_up(format!("check: status 200, but not JSON: {error}")))?;
     match json.get("code").and_then(Value::as_i64) {
         Some(0) => {}
         Some(code) => {
@@ -326,7 +326,7 @@ fn parse_answer(
     let text = |name: &str| json.get(name).and_then(Value::as_str);
     let url = text("url").ok_or_else(|| gave_up("check: code 0 without a url".to_owned()))?;
     Ok(Offer {
-        url: endpoint(url).ok_or_else(|| gave_up(format!("check: no http:// URL: {url}")))?,
+        url: endpoint(url).ok_or_else(|| gave_up(format!("check: not an http:// URL: {url}")))?,
         sha256: text("sha256")
             .filter(|sum| !sum.is_empty())
             .map(str::to_owned),
@@ -345,7 +345,7 @@ fn check_download(ended: Ended, sha256: Option<&str>) -> Result<Vec<u8>, Outcome
         } => (bytes, flaw),
         Ended::Received { status, .. } => {
             return Err(gave_up(format!(
-                "download: status {status}, and libfota3 takes only 200"
+                "download: status {status}, and libfota3 accepts only 200"
             )));
         }
         // A refusal here does not mean "no update", because the check has offered one.
@@ -360,7 +360,7 @@ fn check_download(ended: Ended, sha256: Option<&str>) -> Result<Vec<u8>, Outcome
     if let Some(sum) = sha256 {
         if !sum.eq_ignore_ascii_case(&hex(&Sha256::digest(&bytes))) {
             return Err(gave_up(
-                "download: the file's SHA-256 is not the one that the check named".to_owned(),
+                "download: the file's SHA-256 does not match the reply to the check".to_owned(),
             ));
         }
         return Ok(bytes);

@@ -99,11 +99,14 @@ fn no_update_is_a_200_with_another_code_and_a_404_is_an_error() {
     );
     for (answer, word) in [
         (status("404 Not Found"), "status 404"),
-        (ok(b"no update"), "no JSON"),
-        (ok(b""), "no JSON"),
+        (ok(b"no update"), "not JSON"),
+        (ok(b""), "not JSON"),
         (ok(b"{\"msg\":\"\"}"), "no code"),
         (ok(b"{\"code\":0}"), "without a url"),
-        (ok(b"{\"code\":0,\"url\":\"ftp://x/y\"}"), "no http:// URL"),
+        (
+            ok(b"{\"code\":0,\"url\":\"ftp://x/y\"}"),
+            "not an http:// URL",
+        ),
     ] {
         let (played, _) = run(&[answer]);
         let Outcome::Failed(Failure::GaveUp(why)) = &played.outcome else {

@@ -148,10 +148,10 @@ pub(in crate::modems) fn play_with(
                 wake = None;
                 client.step(now, Event::Wake)
             }
-            (_, None) => panic!("the client waits for something that nobody will do"),
+            (_, None) => panic!("the client waits for an event that cannot happen"),
         };
     }
-    panic!("the client never comes to an end");
+    panic!("the client does not end");
 }
 
 /// Returns the module of the tests, with this VERSION.

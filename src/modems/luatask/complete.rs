@@ -49,7 +49,7 @@ impl LuaTask {
             self.rounds = self.rounds.saturating_add(1);
             if self.rounds >= ROUNDS {
                 return self.fail(Failure::AsksEndlessly(format!(
-                    "code 43: it waits {} s and asks again, without an end",
+                    "code 43: it waits {} s and asks again, endlessly",
                     CODE_43_PAUSE.as_secs()
                 )));
             }

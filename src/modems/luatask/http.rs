@@ -21,7 +21,7 @@ impl Target {
     /// emulation cannot request.
     pub(super) fn of_location(location: &[u8]) -> Result<Option<Target>, &'static str> {
         if location.starts_with(b"https://") {
-            return Err("the Location is https, which this emulation does not speak");
+            return Err("the Location is https, which this emulation does not support");
         }
         let rest = location.strip_prefix(b"http://").unwrap_or(location);
         let slash = rest.iter().position(|&byte| byte == b'/');
@@ -87,7 +87,7 @@ impl Answer {
                     let digits = value.trim_ascii();
                     match lua::digits(digits) {
                         Some((digits, b"")) => answer.length = Some(lua::number(digits)),
-                        _ => return Err("Content-Length is no number"),
+                        _ => return Err("Content-Length is not a number"),
                     }
                 }
                 b"Content-Range" => {

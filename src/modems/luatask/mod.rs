@@ -245,7 +245,7 @@ impl LuaTask {
             String::new()
         };
         self.fail(Failure::GaveUp(format!(
-            "tried {tries} times{kept}; at last: {cause}"
+            "tried {tries} times{kept}; last error: {cause}"
         )))
     }
 
@@ -395,12 +395,12 @@ impl LuaTask {
         }
         match &self.stage {
             Stage::Connecting => self.transport_error(now, "could not connect within 120 s", true),
-            Stage::Head(_) | Stage::Body(_) => self.on_end(now, "nothing came for 60 s", true),
+            Stage::Head(_) | Stage::Body(_) => self.on_end(now, "no data for 60 s", true),
             Stage::Sleeping => self.connect(now),
             Stage::UnreachableLocation(location) => {
                 let useless = self.generation.tries().saturating_sub(self.failures);
                 let why = format!(
-                    "Location {location} names no host: {useless} useless tries to connect to none"
+                    "Location {location} has no host: {useless} failed attempts to connect"
                 );
                 self.fail(Failure::GaveUp(why))
             }

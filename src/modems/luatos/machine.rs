@@ -164,7 +164,7 @@ impl Client {
             let had = u64::try_from(self.received.len()).unwrap_or(u64::MAX);
             if status == 200 {
                 self.flaw = Some(format!(
-                    "asked for the rest from byte {had}, was sent the whole and appended it: Range \
+                    "asked for the rest from byte {had}, was sent the whole file and appended it: Range \
                      was ignored"
                 ));
             } else if head.range_start.is_some_and(|start| start != had) {
@@ -226,8 +226,8 @@ impl Client {
         {
             if self.want != Want::Text && !Package::is_whole(&self.received) {
                 self.flaw = Some(
-                    "took the first segment of the body for the whole: it found no length that it \
-                     understands"
+                    "took the first segment of the body for the whole body: it found no valid \
+                     length"
                         .to_owned(),
                 );
             }
@@ -272,7 +272,7 @@ impl Client {
         let how = if measured {
             "closed before the end of the body"
         } else {
-            "closed, and no length said that this is the end"
+            "closed, and without a length the end is unknown"
         };
         self.on_cut(now, how)
     }
@@ -397,7 +397,7 @@ impl Client {
             }
         }
         if self.want != Want::Text && flaw.is_none() && is_markup(&self.received) {
-            flaw = Some("took an answer in words (JSON or HTML) for a firmware".to_owned());
+            flaw = Some("took a text reply (JSON or HTML) for firmware".to_owned());
         }
         let bytes = std::mem::take(&mut self.received);
         self.end(Ended::Received {

@@ -53,7 +53,7 @@ pub(super) fn read_head(block: &[u8]) -> Result<Head, String> {
         };
         let value = raw.trim_ascii();
         if name.eq_ignore_ascii_case(b"content-length") {
-            head.length = Some(number(value).ok_or("Content-Length is no number")?);
+            head.length = Some(number(value).ok_or("Content-Length is not a number")?);
             head.has_space = raw.first() == Some(&b' ');
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             head.chunked = value.eq_ignore_ascii_case(b"chunked");
@@ -186,14 +186,14 @@ impl Chunks {
             (Chunks::Size(size), _) if digit.is_some() => Chunks::Size(
                 size.checked_mul(16)
                     .and_then(|size| size.checked_add(digit.unwrap_or_default()))
-                    .ok_or("a chunk's size is too great")?,
+                    .ok_or("a chunk's size is too large")?,
             ),
             (Chunks::Size(size) | Chunks::AfterSize(size), b'\n') => match size {
                 0 => Chunks::Trailer(false),
                 _ => Chunks::Data(*size),
             },
             (Chunks::Size(size), b'\r' | b';' | b' ') => Chunks::AfterSize(*size),
-            (Chunks::Size(_), _) => return Err("a chunk's size is no hexadecimal number".into()),
+            (Chunks::Size(_), _) => return Err("a chunk's size is not a hexadecimal number".into()),
             (Chunks::AfterSize(size), _) => Chunks::AfterSize(*size),
             (Chunks::AfterData, b'\r') => Chunks::AfterData,
             (Chunks::AfterData, b'\n') => Chunks::Begin,

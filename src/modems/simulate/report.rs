@@ -99,7 +99,7 @@ impl Tally {
         // Numbers differ from module to module. The rest of the sentence is the cause.
         let words = match failure {
             Failure::FlashedGarbage(..) if !flashed => {
-                "takes what a cut left for the whole; its package check throws it away".to_owned()
+                "takes a cut file for the whole file; its package check rejects it".to_owned()
             }
             _ => without_numbers(&diagnose::describe(failure)),
         };
@@ -240,7 +240,7 @@ impl Report {
         for (name, count) in [
             ("fell back", counts.fell_back),
             ("update again", counts.looping),
-            ("not at an end", self.unfinished()),
+            ("unfinished", self.unfinished()),
             ("links cut", counts.cut),
             ("held back", counts.held_back),
         ] {
@@ -273,7 +273,7 @@ impl Report {
             match fleet == wall {
                 true => seconds(wall),
                 false => format!(
-                    "{} on the fleet's clock, {} in earnest",
+                    "{} simulated, {} in real time",
                     seconds(fleet),
                     seconds(wall)
                 ),
@@ -282,7 +282,7 @@ impl Report {
         line(
             "bytes",
             format!(
-                "{} came, {} wasted",
+                "{} received, {} wasted",
                 bytes(counts.received),
                 bytes(counts.wasted)
             ),

@@ -220,13 +220,13 @@ impl UpdateHttp {
     fn awaited(length: u64, got: u64) -> String {
         if got == length {
             format!(
-                "a second recv (all {length} bytes came in one with the head, where it does not look \
-                 whether it is done)"
+                "a second recv (all {length} bytes came with the head, where it does not check for \
+                 the end)"
             )
         } else if got > length {
-            format!("exactly {length} bytes, and {got} have come")
+            format!("exactly {length} bytes, but got {got}")
         } else {
-            format!("{length} bytes, of which {got} came")
+            format!("{length} bytes, but got {got}")
         }
     }
 

@@ -59,21 +59,21 @@ impl Denied {
     /// Returns the response to the request.
     pub fn response(self) -> Response {
         let (status, sentence, challenge) = match self {
-            Denied::BadHost => (StatusCode::BadRequest, "Host is missing or no host", ""),
+            Denied::BadHost => (StatusCode::BadRequest, "Host is missing or invalid", ""),
             Denied::UnknownHost => (
                 StatusCode::MisdirectedRequest,
-                "this host is not answered to: name it with --operator-host if it is yours",
+                "this host is not accepted: add it with --operator-host if it is yours",
                 "",
             ),
             Denied::OtherSite => (
                 StatusCode::Forbidden,
-                "only this server's own page may ask through a browser",
+                "only this server's own page may send requests from a browser",
                 "",
             ),
             Denied::NoToken => (
                 StatusCode::Unauthorized,
-                "this needs a token, as `Authorization: Bearer TOKEN`: that of the file operator-token in the \
-                 state folder, or for reading that of read-token",
+                "this needs a token, as `Authorization: Bearer TOKEN`: the one in the file operator-token of \
+                 the state folder, or for reading the one in read-token",
                 "Bearer",
             ),
             Denied::WrongToken => (

@@ -30,7 +30,7 @@ pub(super) fn subscribe(context: &OperatorContext, head: &RequestHead) -> ApiRes
     }
     let events = context.fleet.borrow_mut().events.subscribe();
     let events = events.ok_or_else(|| {
-        Response::unavailable("as many look on already as may: close another window")
+        Response::unavailable("too many event streams are open: close another window")
     })?;
     let response = Response {
         body: ResponseBody::Events(events),

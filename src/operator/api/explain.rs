@@ -52,9 +52,7 @@ fn check(body: &Map<String, Value>) -> Result<Check<'_>, String> {
         need_oss_url,
     };
     if described.firmware_name.is_none() {
-        return Err(
-            "what shall be explained? Give request, or imei, firmware_name and version".to_owned(),
-        );
+        return Err("no request: give request, or imei, firmware_name and version".to_owned());
     }
     let mut check = described.check();
     match text("proto")? {
@@ -111,9 +109,9 @@ mod tests {
     #[test]
     fn a_check_that_cannot_be_explained_gives_a_sentence() {
         for (value, part) in [
-            (json!({}), "what shall be explained"),
+            (json!({}), "no request: give request"),
             (json!({"request": 5}), "request must be a text"),
-            (json!({"request": "/index.html"}), "no update check"),
+            (json!({"request": "/index.html"}), "is not a check"),
             (
                 json!({"firmware_name": "A", "core_version": -1}),
                 "a number",

@@ -27,19 +27,19 @@ pub(super) async fn get(context: &OperatorContext) -> Response {
     releases(&mut text, context, &catalog).await;
     text.gauge(
         "ready",
-        "1 if /readyz on the port for modules answers 200, else 0.",
+        "1 if /readyz on the port for modules answers 200, otherwise 0.",
     );
     text.sample(&[], u8::from(public_side.is_ready));
     let uptime = i64::try_from(context.start.elapsed().as_secs()).unwrap_or(i64::MAX);
     text.process(
         "process_start_time_seconds",
-        "When the process began, Unix seconds.",
+        "Start time of the process in Unix seconds.",
         unix_now().saturating_sub(uptime),
     );
     if let Some(bytes) = resident_memory() {
         text.process(
             "process_resident_memory_bytes",
-            "Memory that the process holds.",
+            "Resident memory of the process.",
             bytes,
         );
     }
@@ -50,15 +50,15 @@ pub(super) async fn get(context: &OperatorContext) -> Response {
 fn fleet_metrics(catalog: &Catalog, fleet: &Fleet, running: usize) -> MetricsText {
     let mut text = MetricsText::default();
     let tally = &fleet.tally;
-    text.gauge("build_info", "What runs.");
+    text.gauge("build_info", "Version of the server.");
     text.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
-    text.counter("checks_total", "Checks that were answered, by how.");
+    text.counter("checks_total", "Answered checks, by protocol and verdict.");
     for (proto, row) in PROTOCOLS.iter().zip(tally.checks) {
         for (verdict, count) in Tally::VERDICTS.iter().zip(row) {
             text.sample(&[("proto", proto), ("verdict", verdict)], count);
         }
     }
-    text.counter("downloads_total", "Downloads that ended, by how.");
+    text.counter("downloads_total", "Ended downloads, by result.");
     for (ending, count) in ENDINGS.iter().zip(tally.downloads) {
         text.sample(&[("result", ending)], count);
     }
@@ -92,17 +92,17 @@ fn fleet_metrics(catalog: &Catalog, fleet: &Fleet, running: usize) -> MetricsTex
     }
     text.counter(
         "malformed_requests_total",
-        "Heads and datagrams that were no request.",
+        "Malformed request heads and datagrams.",
     );
     text.sample(&[], tally.malformed);
     text.counter(
         "connections_refused_total",
-        "Connections of modules for which there was no room.",
+        "Connections of modules refused because a limit was reached.",
     );
     text.sample(&[], tally.turned_away);
     text.counter(
         "repeated_downloads_total",
-        "Downloads without an id of a file that the same network took again and again within a day.",
+        "Downloads without an id of a file that the same network downloaded repeatedly within a day.",
     );
     text.sample(&[], tally.repeated);
     text.counter("events_total", "Events of docs/events.md.");
@@ -112,7 +112,7 @@ fn fleet_metrics(catalog: &Catalog, fleet: &Fleet, running: usize) -> MetricsTex
     if let Some(counts) = fleet.events.program_counts() {
         text.counter(
             "events_dropped_total",
-            "Events that the program of --on-event did not get, because too many waited for it.",
+            "Events dropped because too many were waiting for the program of --on-event.",
         );
         text.sample(&[], counts.dropped.load(Ordering::Relaxed));
         text.counter(
@@ -121,11 +121,11 @@ fn fleet_metrics(catalog: &Catalog, fleet: &Fleet, running: usize) -> MetricsTex
         );
         text.sample(&[], counts.failed.load(Ordering::Relaxed));
     }
-    text.gauge("running_downloads", "Downloads that run now.");
+    text.gauge("running_downloads", "Running downloads.");
     text.sample(&[], running);
     text.gauge(
         "pinned_downloads",
-        "Downloads that are remembered with what they began with.",
+        "Downloads whose content is recorded, so that they can resume.",
     );
     text.sample(&[], fleet.pinned());
     text.gauge("devices", "Devices that are remembered.");
@@ -152,7 +152,7 @@ async fn releases(text: &mut MetricsText, context: &OperatorContext, catalog: &C
     let mut slice = Slice::begin();
     text.gauge(
         "release_devices",
-        "Devices on their way to a release, by where they stand.",
+        "Devices of a release, by state of their update progress.",
     );
     for (project, release) in all(catalog) {
         let (project_name, version) = (&project.name, &release.version_text);
@@ -197,7 +197,7 @@ async fn releases(text: &mut MetricsText, context: &OperatorContext, catalog: &C
     }
     text.gauge(
         "release_paused",
-        "Releases that nobody gets now: paused, fused or held_back.",
+        "Releases that are not offered now: paused, fused or held_back.",
     );
     let now = unix_now();
     for (project, release) in all(catalog) {

@@ -156,7 +156,7 @@ fn format(head: &RequestHead) -> ApiResult<Option<ExportFormat>> {
         .any(|name| head.target.query(name).is_some());
     match is_paged {
         true => Err(Response::bad_request(
-            "an export is the whole list: leave out after, limit and sort",
+            "an export is the whole list: omit after, limit and sort",
         )),
         false => Ok(Some(format)),
     }
@@ -171,7 +171,7 @@ fn after<'h, T>(
         None => Ok(None),
         Some(Some(after)) => Ok(Some(after)),
         Some(None) => Err(Response::bad_request(
-            "after must be what a page before said in next",
+            "after must be the next of an earlier page",
         )),
     }
 }

@@ -112,7 +112,7 @@ pub(super) async fn post(
         )),
         Ok(Err(BuildError::Cut)) | Err(_) => Err(Response::problem(
             StatusCode::InternalServerError,
-            "the build was given up",
+            "the build was stopped",
         )),
     }
 }

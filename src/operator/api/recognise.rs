@@ -63,10 +63,10 @@ pub(super) async fn post(context: &OperatorContext, body: &mut RequestBody<'_>) 
         match release.and_then(|r| r.packages.iter().find(|package| &*package.path == path)) {
             Some(package) if package.size != size => {
                 problem.get_or_insert_with(|| {
-                    format!("{path} is there with other bytes, and no file is ever replaced")
+                    format!("{path} exists with other content, and files are never replaced")
                 });
             }
-            Some(_) => warnings.push(format!("{path} is there already")),
+            Some(_) => warnings.push(format!("{path} exists already")),
             None => {}
         }
     }

@@ -36,7 +36,7 @@ pub(super) async fn get(
     scope: RulesScope<'_>,
 ) -> ApiResult {
     let present = read(context, scope).await?.ok_or_else(|| {
-        Response::problem(StatusCode::NotFound, "there are no rules of its own there")
+        Response::problem(StatusCode::NotFound, "this scope has no rules of its own")
     })?;
     let etag = etag(present.tag);
     let known = head.header("if-none-match").unwrap_or_default();
@@ -147,7 +147,7 @@ async fn expected(
     let changed = || {
         Response::problem(
             StatusCode::PreconditionFailed,
-            "the rules are not those that If-Match names: read them again",
+            "the rules do not match If-Match: read them again",
         )
     };
     let present = head.header("if-match")?;
@@ -166,8 +166,8 @@ async fn expected(
             .ok_or_else(changed),
         _ => Err(Response::problem(
             StatusCode::PreconditionRequired,
-            "say what is to be replaced: If-Match with the ETag of what was read, or If-None-Match: * \
-             where there was nothing",
+            "send If-Match with the ETag of the rules to replace, or If-None-Match: * if there are \
+             none",
         )),
     }
 }

@@ -75,7 +75,7 @@ pub(super) async fn put(
     loop {
         // After an error the channel is closed, and the thread removes its file.
         let piece = body.next().await.inspect_err(|_| {
-            log::info!(target: "operator", path = path.as_str(); "an upload was cut");
+            log::info!(target: "operator", path = path.as_str(); "an upload was interrupted");
         })?;
         let is_end = piece.is_empty();
         let piece = match is_end {
@@ -89,13 +89,13 @@ pub(super) async fn put(
     match outcome.recv().await {
         Ok(Ok(Some(taken))) if taken.existed && only_new => Err(Response::problem(
             StatusCode::PreconditionFailed,
-            format!("{path} is there already, with the same bytes"),
+            format!("{path} exists already with the same content"),
         )),
         Ok(Ok(Some(taken))) => Ok(done(context, &path, &taken)),
         Ok(Err(refused)) => Err(refuse(&path, refused)),
         Ok(Ok(None)) | Err(_) => Err(Response::problem(
             StatusCode::InternalServerError,
-            "the upload was given up",
+            "the upload was stopped",
         )),
     }
 }
@@ -117,7 +117,7 @@ pub(super) fn length(body: &RequestBody<'_>, largest: u64, too_large: &str) -> A
 
 /// Returns the response while the maximum number of files is being received.
 pub(super) fn busy() -> Response {
-    let sentence = "other files are on their way: try again when they are done";
+    let sentence = "too many files are being uploaded: try again later";
     Response::unavailable(sentence).with("retry-after", "5")
 }
 

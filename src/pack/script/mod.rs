@@ -64,7 +64,7 @@ pub fn check_compiled(
         }
         let found = compiled::integer_size(data).ok_or_else(|| {
             PackError::new(format!(
-                "`{name}` is no compiled script of Lua 5.3: compile it with Luatools, or take the source"
+                "`{name}` is not a compiled script of Lua 5.3: compile it with Luatools, or take the source"
             ))
         })?;
         if let Some(wanted) = wanted

@@ -31,7 +31,7 @@ impl SocInfo {
     pub fn read(text: &[u8]) -> Result<SocInfo, PackError> {
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         let json: Value = serde_json::from_slice(text).map_err(|error| {
-            PackError::new(format!("info.json in this .soc file is no JSON: {error}"))
+            PackError::new(format!("info.json in this .soc file is not JSON: {error}"))
         })?;
         let text = |pointer: &str| {
             let text = json.pointer(pointer).and_then(Value::as_str);

@@ -64,7 +64,7 @@ impl Soc {
         let text = archive.extract(source, "info.json", LONGEST_INFO)?;
         let text = text.ok_or_else(|| {
             PackError::new(
-                "this archive has no info.json, so it is no .soc file: give the .soc that Luatools or the vendor made",
+                "this archive has no info.json, so it is not a .soc file: give the .soc that Luatools or the vendor made",
             )
         })?;
         let info = SocInfo::read(&text)?;
@@ -85,7 +85,7 @@ impl Archive {
             Ok(Archive::Zip(zip::Contents::read(source)?))
         } else {
             Err(PackError::new(
-                "this is no .soc file: it begins neither like a 7z nor like a zip archive",
+                "this is not a .soc file: it begins neither like a 7z nor like a zip archive",
             ))
         }
     }
@@ -118,11 +118,11 @@ fn check_names(names: &[String]) -> Result<(), PackError> {
         let parts = || name.split(['/', '\\']);
         let leaves = parts().any(|part| part == "..") || name.starts_with(['/', '\\']);
         let problem = if leaves || name.contains(':') {
-            "leads out of the archive"
+            "points outside the archive"
         } else if name.chars().any(char::is_control) {
             "has a control character in its name"
         } else if !seen.insert(name) {
-            "is there twice"
+            "appears twice"
         } else {
             continue;
         };

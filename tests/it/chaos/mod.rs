@@ -59,10 +59,10 @@ const LOSES_STATE: u64 = 5;
 
 /// Reasons in the log for refusing a resume with 416.
 const NOT_RESUMED: [&str; 4] = [
-    "several files were begun under this id",
-    "the bytes that its download began with are gone",
-    "it asks for bytes after the end",
-    "nothing is known of the download",
+    "several downloads of this id",
+    "the content of its download no longer exists",
+    "it requests bytes after the end",
+    "the download that it resumes is unknown",
 ];
 
 /// One in this many devices falls back after each update.

@@ -232,7 +232,7 @@ fn smaller_faults_of_a_reply_are_each_named() {
             &[
                 (
                     "updatehttp",
-                    "put exactly one space behind the colon of `Content-Length:`",
+                    "put exactly one space after the colon of `Content-Length:`",
                 ),
                 ("core 2025-12-02", "one space"),
                 ("core 2025-12-19", "one space"),

@@ -193,7 +193,7 @@ fn this_server_passes_for_every_client() {
     assert_eq!((status, report["failed"].as_u64()), (1, Some(42)));
     let change = found(&report, "failed", "updatehttp")[0];
     assert!(
-        change.starts_with("serve the expected file: 20000 bytes came"),
+        change.starts_with("serve the expected file: received 20000 bytes"),
         "{change}"
     );
 }
@@ -263,7 +263,7 @@ fn a_udp_server_with_a_wrong_last_packet_is_explained() {
     assert_eq!(status, 1);
     must_fail(
         &report,
-        &[("2G", "say 1022 for the last packet's size, not 0")],
+        &[("2G", "give 1022 as the last packet's size, not 0")],
     )
     .unwrap();
     // An address without a server.

@@ -115,7 +115,12 @@ fn an_unusable_group_matches_no_device_and_holds_back_releases_that_deny_it() {
                 .quarantined
                 .iter()
                 .find(|remark| remark.path == path);
-            assert!(remark.unwrap().text.contains("nobody gets what it rules"));
+            assert!(
+                remark
+                    .unwrap()
+                    .text
+                    .contains("its releases are not offered")
+            );
         }
     }
     let catalog = catalog(vec![], broken());

@@ -145,7 +145,7 @@ fn last_good_rules_stay_in_force_and_the_error_is_shown() {
     let release = &catalog.project("P").unwrap().releases[0];
     assert_eq!(release.rules.percent, Some(5.0));
     assert_eq!(release.held_back, None);
-    assert!(catalog.quarantined[0].text.contains("last good rules"));
+    assert!(catalog.quarantined[0].text.contains("last valid rules"));
 }
 
 #[test]

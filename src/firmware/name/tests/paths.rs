@@ -152,8 +152,8 @@ fn an_invalid_path_is_explained() {
         ("_1.0/update.bin", &["version"]),
         ("A\u{7}/1.0/update.bin", &["control"]),
         ("A/1.0/up\ndate.bin", &["control", "up\\ndate"]),
-        ("A//update.bin", &["no path"]),
-        ("A/../update.bin", &["no path"]),
+        ("A//update.bin", &["not a path"]),
+        ("A/../update.bin", &["not a path"]),
         (
             "A/B_2012.1.4_LuatOS-SoC_EC618.bin",
             &["project `A`", "says `B`"],
@@ -181,7 +181,7 @@ fn an_invalid_path_is_explained() {
         ("A_CSDK_EC618.bin", &["version before it"]),
         ("A_2012.1.4_LuatOS-SoC_-x.bin", &["platform"]),
         ("A_2012.1.4_Luat_.bin", &["platform"]),
-        ("", &["no path"]),
+        ("", &["not a path"]),
     ] {
         let sentence = firmware_path(path).unwrap_err();
         for part in parts {

@@ -154,7 +154,7 @@ fn an_eigen_package_that_is_cut_off_or_too_long_is_refused_with_both_lengths() {
         refused(&whole[..length], &format!("has {length} bytes"));
         refused(&whole[..length], "92");
     }
-    refused(&eigen(EC618, &[], &[]), "nothing behind it");
+    refused(&eigen(EC618, &[], &[]), "a header but no data");
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn an_air8101_script_package_is_checked() {
         refused(&whole[..length], "begins with a header of 1032");
     }
     refused(&[&whole[..], &[0]].concat(), "something was added");
-    refused(&air8101_script(0), "nothing behind it");
+    refused(&air8101_script(0), "a header but no data");
     for at in 1032..whole.len() {
         let mut torn = whole.clone();
         torn[at] ^= 4;
@@ -275,7 +275,7 @@ fn an_air8101_full_package_is_checked() {
             torn[at] ^= 1;
             refused(&torn, part);
         }
-        refused(&air8101_full(&[], ends), "nothing behind it");
+        refused(&air8101_full(&[], ends), "a header but no data");
     }
 }
 

@@ -79,8 +79,7 @@ impl<'a> RulesFolders<'a> {
             let path = scan::join(&folder, &name);
             if let Some((other, _)) = &self.rules {
                 return Err(EditError::Wrong(format!(
-                    "{other} and {path} both rule it, and nobody knows which is meant: remove one of \
-                     them first"
+                    "{other} and {path} both have rules for it: remove one of them first"
                 )));
             }
             self.rules = Some((path, entry.kind));
@@ -96,7 +95,7 @@ impl<'a> RulesFolders<'a> {
         };
         if *kind != EntryKind::File {
             return Err(EditError::Unwritable(format!(
-                "{path} is no regular file (links are never followed): remove it first"
+                "{path} is not a regular file (links are never followed): remove it first"
             )));
         }
         let unreadable = |error| unwritable(path, error);
@@ -177,7 +176,7 @@ impl<'a> RulesFolders<'a> {
 
 fn owner_of(scope: RulesScope<'_>) -> Result<RulesOwner<'_>, EditError> {
     let read = |text| {
-        Version::parse(text).ok_or_else(|| EditError::Wrong(format!("`{text}` is no version")))
+        Version::parse(text).ok_or_else(|| EditError::Wrong(format!("`{text}` is not a version")))
     };
     Ok(RulesOwner {
         project: scope.project,
@@ -201,9 +200,7 @@ fn entries(root: &Folder, path: &str) -> io::Result<Vec<FolderEntry>> {
 
 pub(in crate::firmware) fn unwritable(path: &str, error: io::Error) -> EditError {
     EditError::Unwritable(if scan::is_gone(&error) {
-        format!(
-            "{path} is not a folder that can be written into ({error}); links are never followed"
-        )
+        format!("{path} is not a writable folder ({error}); links are never followed")
     } else {
         format!(
             "{path} cannot be read and written ({error}): let the user that the server runs as do that"

@@ -84,7 +84,7 @@ pub enum EditError {
 impl fmt::Display for EditError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            EditError::Changed => f.write_str("somebody else has changed the file meanwhile"),
+            EditError::Changed => f.write_str("the file was changed in the meantime"),
             EditError::Wrong(sentence) | EditError::Unwritable(sentence) => f.write_str(sentence),
         }
     }
@@ -234,8 +234,8 @@ fn changed(old: Option<&Present>, changes: &[(&str, Option<Value>)]) -> Result<V
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let by_hand = |why: String| {
         EditError::Wrong(format!(
-            "{path} cannot be changed by one key, because {why}: set the file right first, or replace it \
-             whole"
+            "{path} cannot be changed by one key, because {why}: correct the file first, or replace all \
+             of it"
         ))
     };
     let text = std::str::from_utf8(bytes).map_err(|_| by_hand("it is not UTF-8".to_owned()))?;

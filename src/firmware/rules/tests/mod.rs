@@ -155,13 +155,13 @@ fn the_error_for_a_wrong_value_states_what_it_must_be() {
         ),
         (
             r#"{"deny":["862991449999999-862991440000000"]}"#,
-            &["`deny`", "exchange"],
+            &["`deny`", "swap"],
         ),
         (r#"{"deny":["a b"]}"#, &["`deny`", "`a b`"]),
         (r#"{"from":1.9}"#, &["`from` is 1.9", "factory"]),
         (r#"{"from":"factory"}"#, &["`from`", "[\"factory\"]"]),
         (r#"{"from":"1.0-beta"}"#, &["`from`", "list of exact"]),
-        (r#"{"from":"2.0-1.9"}"#, &["`from`", "exchange"]),
+        (r#"{"from":"2.0-1.9"}"#, &["`from`", "swap"]),
         (r#"{"from":[1]}"#, &["`from[0]` is 1"]),
         (r#"{"firmware_name":"X"}"#, &["`firmware_name`", "brackets"]),
         (
@@ -208,9 +208,9 @@ fn a_text_that_is_no_json_object_is_refused_with_its_line() {
     refused("", &["empty"]);
     refused(" \n", &["empty"]);
     refused("[]", &["object"]);
-    refused("{\n\"percent\": 10,\n}", &["no JSON", "line 3"]);
-    refused("{\"percent\": 10} x", &["no JSON"]);
-    refused(&"[".repeat(100_000), &["no JSON"]);
+    refused("{\n\"percent\": 10,\n}", &["not valid JSON", "line 3"]);
+    refused("{\"percent\": 10} x", &["not valid JSON"]);
+    refused(&"[".repeat(100_000), &["not valid JSON"]);
     let gbk = Rules::parse(b"{\"paused\": \"\xc4\xfa\"}").unwrap_err();
     assert!(gbk.contains("UTF-8"), "{gbk}");
     let long = Rules::parse(&vec![b' '; (16 << 20) + 1]).unwrap_err();

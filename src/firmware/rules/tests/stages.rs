@@ -50,7 +50,7 @@ fn stages_are_a_list_of_growing_shares_with_a_time_each() {
         ),
         (
             r#"{"percent": 5, "stages": [{"percent": 1}]}"#,
-            &["`stages`: `percent` is there as well"],
+            &["`stages`: `percent` is set as well"],
         ),
     ] {
         refused(wrong, parts);

@@ -78,7 +78,7 @@ impl GroupFile {
                     self.read(root, path, (attempt, patience), now);
                 }
                 if self.group == Err(String::new()) {
-                    let text = "It changes while it is read: some program is writing it.";
+                    let text = "It changed while it was read: a program is writing it.";
                     self.group = Err(text.into());
                 }
                 true

@@ -130,7 +130,7 @@ impl PendingFile {
     pub fn count_failure(&mut self, patience: Patience) {
         self.tries = self.tries.saturating_add(1);
         if patience == Patience::None && self.tries >= MOST_TRIES {
-            self.error = Some("It changes while it is read: some program is writing it.".into());
+            self.error = Some("It changed while it was read: a program is writing it.".into());
         }
     }
 }

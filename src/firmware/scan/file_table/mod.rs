@@ -217,7 +217,7 @@ impl FileTable {
                     pending.logged = true;
                     log::info!(
                         target: "firmware",
-                        "{path} is still open for writing in some program: it is offered when that closes it"
+                        "{path} is still open for writing in a program: it is offered when the program closes it"
                     );
                 }
             }
@@ -399,7 +399,7 @@ fn is_in_bounds(stamp: &FileStamp) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "It has {} bytes, and no module takes such a file (at most {} MiB are read): it is no \
+        "It has {} bytes, and no module takes such a file (at most {} MiB are read): it is not \
          firmware, or not for this server. Move it away.",
         stamp.size,
         reading::MOST_BYTES >> 20

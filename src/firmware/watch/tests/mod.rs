@@ -210,5 +210,5 @@ fn a_slow_receiver_gets_the_latest_catalogue_and_a_missing_one_ends_the_thread()
     watcher.rescan();
     let ended = watcher.ended.recv_timeout(DEADLINE);
     let disconnected = mpsc::RecvTimeoutError::Disconnected;
-    assert_eq!(ended, Err(disconnected), "it goes on for nobody");
+    assert_eq!(ended, Err(disconnected), "it runs without a receiver");
 }

@@ -196,9 +196,9 @@ impl ReleaseFuse {
             log::warn!(
                 target: "fuse",
                 version = &*release.version_text;
-                "release.json does not say any more that the fuse has paused the release. It stays \
-                 paused until it is resumed on the page or with luat-ota resume, or until release.json \
-                 says \"paused\": false and is not the one from before the pause"
+                "release.json no longer contains the pause by the fuse. The release stays paused until \
+                 it is resumed on the page or with luat-ota resume, or until release.json \
+                 contains \"paused\": false and is not the one from before the pause"
             );
         }
         false
@@ -275,7 +275,7 @@ impl ReleaseFuse {
                 return FuseVerdict::Fine;
             }
             return FuseVerdict::Suspect(format!(
-                "{project} {version}: {what}, all from one network: it is not paused for that, look at it"
+                "{project} {version}: {what}, all from one network: the release is not paused; check why"
             ));
         }
         let sentence = format!("{FUSE}{what}{SET_TO_FALSE}").into_boxed_str();

@@ -237,7 +237,7 @@ fn a_relative_location_reports_the_useless_tries() {
         let Outcome::Failed(Failure::GaveUp(why)) = &played.outcome else {
             panic!("{played:?}");
         };
-        assert!(why.contains(&format!("{tries} useless tries")), "{why}");
+        assert!(why.contains(&format!("{tries} failed attempts")), "{why}");
         assert_eq!(played.at, seconds(2));
     }
 }
