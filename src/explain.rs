@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_is_found_in_whatever_a_log_shows() {
+    fn a_target_is_found_in_any_form_of_a_log() {
         for (request, expected) in [
             ("/luat/update?a=1", "/luat/update?a=1"),
             ("GET /luat/update?a=1 HTTP/1.1", "/luat/update?a=1"),

@@ -13,7 +13,7 @@ use crate::os::fs::open_to_read;
 const SETTINGS: &str = "/etc/default/luat-ota";
 
 /// Maximum number of bytes that are read from the settings file.
-const MOST: u64 = 64 * 1024;
+const MAX_SIZE: u64 = 64 * 1024;
 
 /// Firmware folder of the server's unit, unless the settings name another.
 const FIRMWARE: &str = "/srv/luat-ota";
@@ -32,13 +32,13 @@ pub(super) struct Installed {
 
 /// Returns the folders of the installed server; `None` if none is installed.
 pub(super) fn server() -> Option<Installed> {
-    server_of(Path::new(SETTINGS))
+    from_settings(Path::new(SETTINGS))
 }
 
-fn server_of(settings: &Path) -> Option<Installed> {
+fn from_settings(settings: &Path) -> Option<Installed> {
     let mut text = Vec::new();
     let file = open_to_read(settings).ok()?;
-    file.take(MOST).read_to_end(&mut text).ok()?;
+    file.take(MAX_SIZE).read_to_end(&mut text).ok()?;
     Some(folders(&String::from_utf8_lossy(&text)))
 }
 
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn without_settings_no_server_is_installed() {
-        assert_eq!(server_of(Path::new("/nowhere/luat-ota")), None);
-        assert_eq!(server_of(Path::new("/dev/zero")), None);
+        assert_eq!(from_settings(Path::new("/nowhere/luat-ota")), None);
+        assert_eq!(from_settings(Path::new("/dev/zero")), None);
     }
 }

@@ -161,13 +161,13 @@ impl CommandLine {
             }
             #[cfg(feature = "pack")]
             Command::Pack => self.inputs.push(word.into()),
-            command if command.plays_modules() => {
+            command if command.emulates_modules() => {
                 return Err(format!(
                     "{command} takes flags alone: what is {word:?}? The server is named by --http \
                      URL or --udp HOST:PORT"
                 ));
             }
-            command if !command.takes_a_folder() => {
+            command if !command.takes_folder() => {
                 return Err(format!("{command} takes no folder: what is {word:?}?"));
             }
             command => {

@@ -6,12 +6,12 @@ use std::io::{Cursor, Read, Seek};
 use super::luadb::{self, LuaDb};
 use super::script::Identity;
 use super::soc::Soc;
-use super::{LONGEST_IMAGE, PackError, air8101, ec};
+use super::{MAX_IMAGE, PackError, air8101, ec};
 use crate::firmware::package::Inspector;
 use crate::logging::Printable;
 
 /// Maximum length of a package that is shown, in bytes.
-const LONGEST_PACKAGE: u64 = 2 * LONGEST_IMAGE as u64;
+const MAX_PACKAGE: u64 = 2 * MAX_IMAGE as u64;
 
 /// Describes a file. `name`: name of the file, whose ending the inspector considers too.
 pub fn show<R: Read + Seek>(name: &str, mut source: R) -> Result<String, PackError> {
@@ -31,12 +31,12 @@ pub fn show<R: Read + Seek>(name: &str, mut source: R) -> Result<String, PackErr
     }
     let mut bytes = Vec::new();
     source
-        .take(LONGEST_PACKAGE + 1)
+        .take(MAX_PACKAGE + 1)
         .read_to_end(&mut bytes)
         .map_err(failed)?;
-    if bytes.len() as u64 > LONGEST_PACKAGE {
+    if bytes.len() as u64 > MAX_PACKAGE {
         return Err(PackError::new(format!(
-            "the file has more than {LONGEST_PACKAGE} bytes, and no script package has"
+            "the file has more than {MAX_PACKAGE} bytes, and no script package has"
         )));
     }
     show_package(&mut out, name, &bytes)?;

@@ -45,7 +45,7 @@ pub(super) fn prepare(
     let listener = match (passed, wanted.address) {
         (Some(listener), _) => listener,
         (None, Some(address)) => {
-            guarded(settings, address)?;
+            check_token(settings, address)?;
             connection::listen(address)?
         }
         (None, None) => return Ok(None),
@@ -53,7 +53,7 @@ pub(super) fn prepare(
     let address = listener
         .local_addr()
         .map_err(|error| format!("the operator's listener has no address: {error}"))?;
-    guarded(settings, address)?;
+    check_token(settings, address)?;
     let (text, file) = (wanted.token.as_deref(), wanted.token_file.as_deref());
     // Files of a version without a read token. A token file that the settings name may have been written before the
     // first start, also into the state folder.
@@ -89,7 +89,7 @@ pub(super) fn prepare(
 }
 
 /// Checks that a non-loopback listener has an explicit token.
-fn guarded(settings: &Settings, address: SocketAddr) -> Result<(), String> {
+fn check_token(settings: &Settings, address: SocketAddr) -> Result<(), String> {
     let wanted = &settings.operator;
     let has_token = wanted.token.is_some() || wanted.token_file.is_some();
     if has_token || address.ip().to_canonical().is_loopback() {
@@ -119,7 +119,7 @@ impl Prepared {
             read,
             state,
         } = self;
-        say(address, &token);
+        log_url(address, &token);
         let read = read.as_ref().map(|read| read.text.as_str());
         let access = Access::new(&token.text, read, &settings.operator.hosts, address);
         let stamp = named_tokens::stamp(&state);
@@ -201,7 +201,7 @@ fn sweep(folder: PathBuf) {
 }
 
 /// Logs the URL, with the token only at the start that generated it. On a terminal the token is always shown.
-fn say(address: SocketAddr, token: &Token) {
+fn log_url(address: SocketAddr, token: &Token) {
     log::info!(target: "listen", proto = "operator", address:% = address; "");
     let at = SocketAddr::new(
         match address.ip() {
@@ -226,6 +226,6 @@ fn say(address: SocketAddr, token: &Token) {
     let mut stderr = std::io::stderr();
     if !token.is_new() && stderr.is_terminal() {
         // Not through the log, because the log may be stored.
-        let _nobody_reads = writeln!(stderr, "operator: http://{at}/#token={text}");
+        let _ignored = writeln!(stderr, "operator: http://{at}/#token={text}");
     }
 }

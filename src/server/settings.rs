@@ -109,7 +109,7 @@ impl Settings {
             );
         }
         for feature in &self.without {
-            feature.forgo();
+            feature.disable();
             log::warn!(target: "flags", "doing without {}, as told", feature.name());
         }
         #[cfg(not(feature = "operator"))]

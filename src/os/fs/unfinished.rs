@@ -16,11 +16,11 @@ use rustix::io::Errno;
 use super::{EntryKind, FILE, Folder, free_bytes};
 
 /// Prefix and suffix of the name of an unfinished file.
-const BEGINS: &str = ".upload-";
-const ENDS: &str = ".part";
+const PREFIX: &str = ".upload-";
+const SUFFIX: &str = ".part";
 
 /// Number of levels of folders that are searched for files of killed processes.
-const DEPTH: usize = 3;
+const SWEEP_DEPTH: usize = 3;
 
 /// A file that grows. It is removed if it is dropped before [`Unfinished::finish`] has named it.
 #[derive(Debug)]
@@ -40,12 +40,12 @@ impl Folder {
         let folder = self.fd.try_clone()?;
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let name = format!("{BEGINS}{}-{number}{ENDS}", std::process::id());
+            let name = format!("{PREFIX}{}-{number}{SUFFIX}", std::process::id());
             match rustix::fs::openat(&folder, &name, flags, Mode::from_raw_mode(0o644)) {
                 Ok(fd) => {
                     let file = File::from(fd);
                     // Without locks, a sweep considers all unfinished files stale, but it runs only at a start.
-                    let _no_locks_here =
+                    let _unsupported =
                         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
                     return Ok(Unfinished { folder, name, file });
                 }
@@ -99,7 +99,7 @@ impl Unfinished {
             Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {}
             Err(error) => return Err(error.into()),
         }
-        match rustix::fs::statat(to, name, super::LOOK) {
+        match rustix::fs::statat(to, name, super::STAT_FLAGS) {
             Err(Errno::NOENT) => {}
             Ok(_) => return Ok(false),
             Err(error) => return Err(error.into()),
@@ -120,7 +120,7 @@ impl Drop for Unfinished {
 
 /// Removes the unfinished files that killed processes left behind in a folder and those below it; returns their number.
 pub fn sweep_unfinished(folder: &Folder) -> usize {
-    sweep(folder, DEPTH)
+    sweep(folder, SWEEP_DEPTH)
 }
 
 fn sweep(folder: &Folder, depth: usize) -> usize {
@@ -128,7 +128,7 @@ fn sweep(folder: &Folder, depth: usize) -> usize {
     for entry in folder.entries().unwrap_or_default() {
         let name = entry.name.to_str().unwrap_or_default();
         match entry.kind {
-            EntryKind::File if name.starts_with(BEGINS) && name.ends_with(ENDS) => {
+            EntryKind::File if name.starts_with(PREFIX) && name.ends_with(SUFFIX) => {
                 removed = removed.saturating_add(usize::from(remove_stale(folder, &entry.name)));
             }
             EntryKind::Folder if depth > 0 => {
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_given_up_leaves_nothing() {
+    fn an_abandoned_file_is_removed() {
         let dir = Scratch::new();
         let folder = Folder::open(dir.path()).unwrap();
         let mut file = folder.unfinished().unwrap();
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_ever_replaced() {
+    fn an_upload_never_replaces_a_file() {
         let dir = Scratch::new();
         dir.write("u.bin", b"old");
         let folder = Folder::open(dir.path()).unwrap();
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_kill_left_is_swept_and_what_is_written_is_not() {
+    fn a_sweep_removes_stale_files_and_no_growing_one() {
         let dir = Scratch::new();
         dir.write(".upload-1-0.part", b"x");
         dir.write("P/2.0.1/.upload-1-1.part", b"x");
