@@ -13,7 +13,7 @@ use crate::wire::http_target::{HttpTarget, http_target};
 
 /// Description of a device and its check by a person.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Described<'a> {
+pub struct CheckFields<'a> {
     /// IMEI, mac or uid.
     pub device: &'a str,
     /// `firmware_name`.
@@ -28,7 +28,7 @@ pub struct Described<'a> {
     pub need_oss_url: bool,
 }
 
-impl<'a> Described<'a> {
+impl<'a> CheckFields<'a> {
     /// Returns the check that such a device sends.
     pub fn check(self) -> Check<'a> {
         let (device, device_text) = DeviceId::read(self.device).unzip();

@@ -8,7 +8,7 @@ use super::CommandResult;
 use super::args::ModuleQuery;
 use super::check::read_catalog;
 use crate::decision::{Check, Known, Offer, Verdict};
-use crate::explain::{Described, Explanation, explain, from_request};
+use crate::explain::{CheckFields, Explanation, explain, from_request};
 use crate::export::{EXPLANATION, Export, ExportFormat, explanation};
 use crate::firmware::catalog::Catalog;
 use crate::fleet::clock::unix_now;
@@ -33,7 +33,7 @@ pub(super) fn run(
     let (mut fleet, note) = read_fleet(state, now, unix);
     fleet.catalog(&catalog, now);
     check.complete(&catalog);
-    let remembered = Remembered {
+    let recorded = RecordedState {
         known: fleet.known_for_operator(&check, now),
         device: check
             .device
@@ -49,14 +49,14 @@ pub(super) fn run(
         note,
     };
     Ok(match format {
-        None => as_text(&catalog, &check, remembered, unix),
-        Some(format) => as_export(&catalog, &check, remembered, unix, format),
+        None => as_text(&catalog, &check, recorded, unix),
+        Some(format) => as_export(&catalog, &check, recorded, unix, format),
     })
 }
 
 /// Recorded state of the device and of its project.
 #[derive(Default)]
-struct Remembered<'f> {
+struct RecordedState<'f> {
     known: Known<'f>,
     device: Option<DeviceView>,
     /// Sentence about what is still unknown of the project's devices.
@@ -92,7 +92,7 @@ fn read_fleet(state: &Path, now: Instant, unix: i64) -> (Fleet, Option<String>) 
 
 /// Returns the check that the flags describe.
 fn from_flags(query: &ModuleQuery) -> Check<'_> {
-    Described {
+    CheckFields {
         device: query.device.as_deref().unwrap_or_default(),
         firmware_name: query.firmware_name.as_deref(),
         version: query.version.as_deref().unwrap_or_default(),
@@ -106,10 +106,10 @@ fn from_flags(query: &ModuleQuery) -> Check<'_> {
 fn as_text(
     catalog: &Catalog,
     check: &Check<'_>,
-    remembered: Remembered<'_>,
+    recorded: RecordedState<'_>,
     unix: i64,
 ) -> (String, u8) {
-    let explanation = explain(catalog, remembered.known, check, unix);
+    let explanation = explain(catalog, recorded.known, check, unix);
     let mut out = String::new();
     // Writing to a String cannot fail, here and below.
     let _ = match &explanation.verdict {
@@ -125,13 +125,13 @@ fn as_text(
         (_, None) => writeln!(out, "  HTTP     {status}"),
     };
     let _ = writeln!(out, "  UDP      {udp}");
-    if let Some(device) = &remembered.device {
+    if let Some(device) = &recorded.device {
         write_device(&mut out, device, unix);
     }
-    for stage in &remembered.stages {
+    for stage in &recorded.stages {
         let _ = writeln!(out, "  stage    {}", Printable(stage));
     }
-    for note in remembered.note.iter().chain(&remembered.unknown) {
+    for note in recorded.note.iter().chain(&recorded.unknown) {
         let _ = writeln!(out, "  note     {}", Printable(note));
     }
     if check.device.is_none() {
@@ -156,13 +156,13 @@ fn as_text(
 fn as_export(
     catalog: &Catalog,
     check: &Check<'_>,
-    remembered: Remembered<'_>,
+    recorded: RecordedState<'_>,
     unix: i64,
     format: ExportFormat,
 ) -> (String, u8) {
-    let explained = explain(catalog, remembered.known, check, unix);
-    let stages = remembered.stages.into_iter();
-    let remarks = stages.chain(remembered.note).chain(remembered.unknown);
+    let explained = explain(catalog, recorded.known, check, unix);
+    let stages = recorded.stages.into_iter();
+    let remarks = stages.chain(recorded.note).chain(recorded.unknown);
     let row = explanation(&explained, remarks);
     let mut out = String::new();
     match format {
@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn an_offer_names_the_file_and_both_replies() {
         let check = from_request(REQUEST).unwrap();
-        let (text, code) = as_text(&catalogue_with("{}"), &check, Remembered::default(), 0);
+        let (text, code) = as_text(&catalogue_with("{}"), &check, RecordedState::default(), 0);
         assert_eq!(code, 0);
         for line in [
             "offered: ALIYUN 2.0.1\n",
@@ -287,7 +287,7 @@ mod tests {
             assert!(text.contains(line), "{line:?} is not in\n{text}");
         }
         let rules = catalogue_with(r#"{"redirect": "http://cdn.example.com/{file}"}"#);
-        let (text, _) = as_text(&rules, &check, Remembered::default(), 0);
+        let (text, _) = as_text(&rules, &check, RecordedState::default(), 0);
         assert!(text.contains("  HTTP     302"), "{text}");
     }
 
@@ -295,7 +295,7 @@ mod tests {
     fn a_refusal_shows_its_code_and_its_reasons_in_order() {
         let check = from_request(REQUEST).unwrap();
         let rules = catalogue_with(r#"{"deny": ["862991443753386"]}"#);
-        let (text, code) = as_text(&rules, &check, Remembered::default(), 0);
+        let (text, code) = as_text(&rules, &check, RecordedState::default(), 0);
         assert_eq!(code, 3);
         for line in [
             "refused: 2.0.1: it is in deny\n",
@@ -331,7 +331,7 @@ mod tests {
         let (text, _) = as_text(
             &catalogue_with("{}"),
             &from_flags(&query),
-            Remembered::default(),
+            RecordedState::default(),
             0,
         );
         assert!(text.contains("  note     the check has no id"), "{text}");

@@ -37,7 +37,7 @@ use std::process::ExitCode;
 
 use args::Args;
 use command::Command;
-use installed::Installed;
+use installed::InstalledServer;
 use parse::Request;
 
 use crate::firmware::scan;
@@ -135,7 +135,7 @@ fn run(mut args: Args) -> ExitCode {
 fn find_server(
     args: &mut Args,
     has_state: bool,
-    installed: Option<Installed>,
+    installed: Option<InstalledServer>,
     is_folder: &dyn Fn(&Path) -> bool,
 ) {
     let Some(installed) = installed else { return };

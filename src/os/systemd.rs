@@ -38,7 +38,7 @@ const MAX_SOCKETS: usize = 256;
 pub fn passed_sockets() -> Passed {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     let variable = |name| std::env::var(name).ok();
-    let names = announced(
+    let names = socket_names(
         variable("LISTEN_PID").as_deref(),
         variable("LISTEN_FDS").as_deref(),
         variable("LISTEN_FDNAMES").as_deref(),
@@ -63,7 +63,7 @@ pub fn passed_sockets() -> Passed {
 }
 
 /// Returns the names of the passed sockets, in order; none if they are for another process.
-fn announced(
+fn socket_names(
     pid: Option<&str>,
     count: Option<&str>,
     names: Option<&str>,
@@ -131,9 +131,9 @@ pub fn notify(state: &str) {
     let now = clock_gettime(ClockId::Monotonic);
     let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
     let notified = if state == "RELOADING=1" {
-        tell(&address, &format!("{state}\nMONOTONIC_USEC={micros}"))
+        send_state(&address, &format!("{state}\nMONOTONIC_USEC={micros}"))
     } else {
-        tell(&address, state)
+        send_state(&address, state)
     };
     if let Err(error) = notified {
         log::warn!("cannot tell systemd {state:?}: {error}");
@@ -141,7 +141,7 @@ pub fn notify(state: &str) {
 }
 
 /// Sends one datagram to a path, or to an abstract name written with a leading `@`.
-fn tell(address: &OsStr, state: &str) -> io::Result<()> {
+fn send_state(address: &OsStr, state: &str) -> io::Result<()> {
     let to = match address.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(address)?,
@@ -161,9 +161,9 @@ mod tests {
 
     #[test]
     fn sockets_are_announced_only_to_the_process_they_are_for() {
-        let names = announced(Some("7"), Some("3"), Some("http:operator"), 7);
+        let names = socket_names(Some("7"), Some("3"), Some("http:operator"), 7);
         assert_eq!(names, ["http", "operator", ""]);
-        assert_eq!(announced(Some("7"), Some("2"), None, 7), ["", ""]);
+        assert_eq!(socket_names(Some("7"), Some("2"), None, 7), ["", ""]);
         for (pid, count) in [
             (Some("8"), Some("1")),
             (None, Some("1")),
@@ -172,10 +172,10 @@ mod tests {
             (Some("7"), Some("-1")),
             (Some("7"), Some("0")),
         ] {
-            assert!(announced(pid, count, Some("a:b"), 7).is_empty());
+            assert!(socket_names(pid, count, Some("a:b"), 7).is_empty());
         }
         assert_eq!(
-            announced(Some("7"), Some("999999999"), None, 7).len(),
+            socket_names(Some("7"), Some("999999999"), None, 7).len(),
             MAX_SOCKETS
         );
     }
@@ -226,11 +226,11 @@ mod tests {
             socket
                 .set_read_timeout(Some(Duration::from_secs(5)))
                 .unwrap();
-            tell(&address, "READY=1").unwrap();
+            send_state(&address, "READY=1").unwrap();
             let mut buffer = [0; 64];
             let count = socket.recv(&mut buffer).unwrap();
             assert_eq!(&buffer[..count], b"READY=1");
         }
-        assert!(tell(OsStr::new("/nowhere/at/all"), "READY=1").is_err());
+        assert!(send_state(OsStr::new("/nowhere/at/all"), "READY=1").is_err());
     }
 }

@@ -45,7 +45,7 @@ pub fn show<R: Read + Seek>(name: &str, mut source: R) -> Result<String, PackErr
 
 fn show_soc(out: &mut String, soc: &Soc) -> Result<(), PackError> {
     let info = &soc.info;
-    let said = |text: &Option<String>| text.clone().unwrap_or_else(|| "not said".to_owned());
+    let or_missing = |text: &Option<String>| text.clone().unwrap_or_else(|| "not said".to_owned());
     let number = |number: Option<usize>, unit: &str| {
         number.map_or("not said".to_owned(), |number| format!("{number} {unit}"))
     };
@@ -54,13 +54,13 @@ fn show_soc(out: &mut String, soc: &Soc) -> Result<(), PackError> {
         .map_or("not said".to_owned(), |address| format!("{address:#x}"));
     line(out, "kind", "factory file (.soc)");
     line(out, "chip", &info.chip);
-    line(out, "core", &said(&info.core));
+    line(out, "core", &or_missing(&info.core));
     line(out, "script region", &number(info.region, "bytes"));
     line(out, "script address", &address);
     let bits = info.integers.map(|size| usize::from(size.bits()));
     line(out, "Lua integers", &number(bits, "bits"));
-    line(out, "project", &said(&info.project));
-    line(out, "version", &said(&info.version));
+    line(out, "project", &or_missing(&info.project));
+    line(out, "version", &or_missing(&info.version));
     line(out, "files", &soc.names.join(", "));
     match &soc.image {
         None => line(out, &info.script_file, "not in this file"),

@@ -24,7 +24,7 @@ use crate::os::process::{start_thread, unblock};
 use crate::state::{self, ServerState};
 
 /// The listener and the tokens, opened before the first scan.
-pub(super) struct Prepared {
+pub(super) struct PreparedOperator {
     listener: TcpListener,
     address: SocketAddr,
     token: Token,
@@ -40,7 +40,7 @@ pub(super) fn prepare(
     settings: &Settings,
     state: &ServerState,
     passed: Option<TcpListener>,
-) -> Result<Option<Prepared>, String> {
+) -> Result<Option<PreparedOperator>, String> {
     let wanted = &settings.operator;
     let listener = match (passed, wanted.address) {
         (Some(listener), _) => listener,
@@ -79,7 +79,7 @@ pub(super) fn prepare(
             state.write_later(name, format!("{}\n", token.text), mode);
         }
     }
-    Ok(Some(Prepared {
+    Ok(Some(PreparedOperator {
         listener,
         address,
         token,
@@ -101,7 +101,7 @@ fn check_token(settings: &Settings, address: SocketAddr) -> Result<(), String> {
     ))
 }
 
-impl Prepared {
+impl PreparedOperator {
     /// Starts to serve, and logs the address. The task ends after the stop, when all connections are closed.
     pub(super) fn open(
         self,
@@ -112,7 +112,7 @@ impl Prepared {
         stop: &Stop,
         state_changed: Notify,
     ) -> Task<()> {
-        let Prepared {
+        let PreparedOperator {
             listener,
             address,
             token,

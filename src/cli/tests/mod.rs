@@ -332,7 +332,7 @@ fn a_bare_word_that_is_no_command_and_no_folder_is_an_error_that_names_the_comma
 #[test]
 fn the_installed_server_is_used_only_if_no_folder_is_named() {
     let installed = || {
-        Some(Installed {
+        Some(InstalledServer {
             folder: "/srv/fw".into(),
             state: "/var/state".into(),
         })

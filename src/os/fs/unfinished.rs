@@ -33,7 +33,7 @@ pub struct Unfinished {
 
 impl Folder {
     /// Creates a file that will be placed in this folder, or in one below it on the same file system.
-    pub fn unfinished(&self) -> io::Result<Unfinished> {
+    pub fn create_unfinished(&self) -> io::Result<Unfinished> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -79,7 +79,7 @@ impl Unfinished {
             Err(Errno::EXIST) => return Ok(false),
             // Several FUSE file systems and kernels before 3.15 do not support RENAME_NOREPLACE (docs/hazards.md 12).
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
-                if !self.without_replacing(folder, name)? {
+                if !self.rename_without_replacing(folder, name)? {
                     return Ok(false);
                 }
             }
@@ -91,7 +91,7 @@ impl Unfinished {
     }
 
     /// Names the file by link and unlink, or on a file system without links by a check and a rename.
-    fn without_replacing(&mut self, folder: &Folder, name: &str) -> io::Result<bool> {
+    fn rename_without_replacing(&mut self, folder: &Folder, name: &str) -> io::Result<bool> {
         let (from, to) = (&self.folder, &folder.fd);
         match rustix::fs::linkat(from, &self.name, to, name, AtFlags::empty()) {
             Ok(()) => return Ok(true),
@@ -171,7 +171,7 @@ mod tests {
     fn a_file_has_its_name_when_it_is_complete_and_not_before() {
         let dir = Scratch::new();
         let folder = Folder::open(dir.path()).unwrap();
-        let mut file = folder.unfinished().unwrap();
+        let mut file = folder.create_unfinished().unwrap();
         file.write(b"firm").unwrap();
         assert!(names(&dir).iter().all(|name| name.starts_with(".upload-")));
         file.write(b"ware").unwrap();
@@ -187,7 +187,7 @@ mod tests {
     fn an_abandoned_file_is_removed() {
         let dir = Scratch::new();
         let folder = Folder::open(dir.path()).unwrap();
-        let mut file = folder.unfinished().unwrap();
+        let mut file = folder.create_unfinished().unwrap();
         file.write(b"firm").unwrap();
         drop(file);
         assert_eq!(names(&dir), [""; 0]);
@@ -198,13 +198,13 @@ mod tests {
         let dir = Scratch::new();
         dir.write("u.bin", b"old");
         let folder = Folder::open(dir.path()).unwrap();
-        let mut file = folder.unfinished().unwrap();
+        let mut file = folder.create_unfinished().unwrap();
         file.write(b"new").unwrap();
         assert!(!file.finish(&folder, "u.bin").unwrap());
-        let mut file = folder.unfinished().unwrap();
+        let mut file = folder.create_unfinished().unwrap();
         file.write(b"new").unwrap();
-        assert!(!file.without_replacing(&folder, "u.bin").unwrap());
-        assert!(file.without_replacing(&folder, "v.bin").unwrap());
+        assert!(!file.rename_without_replacing(&folder, "u.bin").unwrap());
+        assert!(file.rename_without_replacing(&folder, "v.bin").unwrap());
         drop(file);
         assert_eq!(names(&dir), ["u.bin", "v.bin"]);
         assert_eq!(std::fs::read(dir.path().join("u.bin")).unwrap(), b"old");
@@ -218,11 +218,11 @@ mod tests {
         dir.write("P/2.0.1/from-2008/.upload-1-2.part", b"x");
         dir.write("P/2.0.1/u.bin.part", b"x");
         let folder = Folder::open(dir.path()).unwrap();
-        let living = folder.unfinished().unwrap();
+        let growing = folder.create_unfinished().unwrap();
         assert_eq!(sweep_unfinished(&folder), 3);
         assert_eq!(names(&dir).len(), 2);
         assert!(dir.path().join("P/2.0.1/u.bin.part").exists());
-        drop(living);
+        drop(growing);
         assert_eq!(names(&dir), ["P"]);
     }
 }

@@ -62,16 +62,16 @@ impl Folder {
         let name = one_part(name)?;
         self.sweep();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let temporary = format!("{UNFINISHED}{}-{number}", std::process::id());
+        let temp = format!("{UNFINISHED}{}-{number}", std::process::id());
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(FILE_MODE);
-        let file = File::from(rustix::fs::openat(&self.fd, &temporary, flags, mode)?);
+        let file = File::from(rustix::fs::openat(&self.fd, &temp, flags, mode)?);
         let result = self
             .fill(file, name, bytes, expected)
-            .and_then(|()| self.exchange(&temporary, name, expected));
+            .and_then(|()| self.exchange(&temp, name, expected));
         if !matches!(result, Ok(true)) {
-            rustix::fs::unlinkat(&self.fd, &temporary, AtFlags::empty()).ok();
+            rustix::fs::unlinkat(&self.fd, &temp, AtFlags::empty()).ok();
         }
         // Not every file system lets a folder be synced; the file exists all the same. The folder may be open to walk
         // through only, so it is opened again.
@@ -103,12 +103,7 @@ impl Folder {
     }
 
     /// Gives the new file its name, if the current entry is the expected one.
-    fn exchange(
-        &self,
-        temporary: &str,
-        name: &str,
-        expected: Option<FileStamp>,
-    ) -> io::Result<bool> {
+    fn exchange(&self, temp: &str, name: &str, expected: Option<FileStamp>) -> io::Result<bool> {
         let fd = &self.fd;
         let there = match rustix::fs::statat(fd, name, STAT_FLAGS) {
             Ok(stat) => Some(stat),
@@ -120,10 +115,10 @@ impl Folder {
                 if kind_of(&stat) != EntryKind::File || stamp_of(&stat) != stamp {
                     return Ok(false);
                 }
-                rustix::fs::renameat(fd, temporary, fd, name)?;
+                rustix::fs::renameat(fd, temp, fd, name)?;
             }
             (None, None) => {
-                return rename_new(fd, temporary, fd, name);
+                return rename_new(fd, temp, fd, name);
             }
             _ => return Ok(false),
         }
