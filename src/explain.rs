@@ -13,7 +13,7 @@ use crate::wire::http_target::{HttpTarget, http_target};
 
 /// Description of a device and its check by a person.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Described<'a> {
+pub struct CheckFields<'a> {
     /// IMEI, mac or uid.
     pub device: &'a str,
     /// `firmware_name`.
@@ -28,7 +28,7 @@ pub struct Described<'a> {
     pub need_oss_url: bool,
 }
 
-impl<'a> Described<'a> {
+impl<'a> CheckFields<'a> {
     /// Returns the check that such a device sends.
     pub fn check(self) -> Check<'a> {
         let (device, device_text) = DeviceId::read(self.device).unzip();
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_is_found_in_whatever_a_log_shows() {
+    fn a_target_is_found_in_any_form_of_a_log() {
         for (request, expected) in [
             ("/luat/update?a=1", "/luat/update?a=1"),
             ("GET /luat/update?a=1 HTTP/1.1", "/luat/update?a=1"),

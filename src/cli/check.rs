@@ -19,18 +19,18 @@ use crate::logging::Printable;
 
 /// Shows the firmware folder. `state`: state folder of its server, which need not exist. `format`: for other programs.
 pub(super) fn run(folder: &Path, state: &Path, format: Option<ExportFormat>) -> CommandResult {
-    let catalog = catalogue(folder, state)?;
+    let catalog = read_catalog(folder, state)?;
     let code = u8::from(!catalog.quarantined.is_empty());
-    let fleet = remembered(&catalog, state);
+    let fleet = read_fleet(&catalog, state);
     let text = match format {
-        None => describe(folder, &catalog) + &stages(&catalog, fleet.as_ref()),
-        Some(format) => exported(&catalog, fleet.as_ref(), format),
+        None => as_text(folder, &catalog) + &stages(&catalog, fleet.as_ref()),
+        Some(format) => as_export(&catalog, fleet.as_ref(), format),
     };
     Ok((text, code))
 }
 
 /// Reads the fleet state in the state folder `state`, if a release has stages. The error is a sentence.
-fn remembered(catalog: &Catalog, state: &Path) -> Option<Result<Fleet, String>> {
+fn read_fleet(catalog: &Catalog, state: &Path) -> Option<Result<Fleet, String>> {
     let projects = catalog.projects().iter();
     let mut releases = projects.flat_map(|project| &project.releases);
     releases.find(|release| release.rules.stages.is_some())?;
@@ -67,7 +67,7 @@ fn stages(catalog: &Catalog, fleet: Option<&Result<Fleet, String>>) -> String {
 }
 
 /// Reads the current content of the firmware folder. `state`: state folder of its server, which need not exist.
-pub(super) fn catalogue(folder: &Path, state: &Path) -> Result<Catalog, String> {
+pub(super) fn read_catalog(folder: &Path, state: &Path) -> Result<Catalog, String> {
     match std::fs::metadata(folder) {
         Ok(metadata) if metadata.is_dir() => {}
         Ok(_) => return Err(format!("{folder:?} is not a folder; give another")),
@@ -89,7 +89,7 @@ const TITLES: [&str; 8] = [
 /// Index of the column of sizes, which is flush right.
 const SIZE: usize = 4;
 
-fn describe(folder: &Path, catalog: &Catalog) -> String {
+fn as_text(folder: &Path, catalog: &Catalog) -> String {
     let mut rows: Vec<[String; 8]> = vec![TITLES.map(str::to_owned)];
     for project in catalog.projects() {
         for release in &project.releases {
@@ -125,7 +125,7 @@ fn describe(folder: &Path, catalog: &Catalog) -> String {
         &catalog.ignored,
         unlisted.ignored,
     );
-    remarks(&mut out, "Good to know", &for_cores_alone(catalog), 0);
+    remarks(&mut out, "Good to know", &core_only_remarks(catalog), 0);
     if !catalog.waiting.is_empty() {
         let _ = writeln!(out, "\nWaiting until they are complete:");
         for path in &catalog.waiting {
@@ -152,7 +152,7 @@ const FILE: &[Column] = &[
 ];
 
 /// Returns the catalogue for other programs, with a row for each served or waiting file and for each remark.
-fn exported(
+fn as_export(
     catalog: &Catalog,
     fleet: Option<&Result<Fleet, String>>,
     format: ExportFormat,
@@ -173,7 +173,7 @@ fn exported(
             }
         }
     }
-    let mut notes = for_cores_alone(catalog);
+    let mut notes = core_only_remarks(catalog);
     if let Some(Err(error)) = fleet {
         notes.push(Remark {
             path: String::new(),
@@ -217,7 +217,7 @@ fn file(project: &str, release: &Release, stage: Option<&StageView>, package: &P
 }
 
 /// Returns remarks on projects whose releases are all for one core each, which a module must report to get them.
-fn for_cores_alone(catalog: &Catalog) -> Vec<Remark> {
+fn core_only_remarks(catalog: &Catalog) -> Vec<Remark> {
     let is_for_one = |release: &Release| {
         release.version.core_form().is_some() && release.rules.any_core != Some(true)
     };
@@ -317,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_that_is_not_there_is_a_sentence() {
+    fn a_missing_folder_is_reported_in_a_sentence() {
         let error = run(Path::new("/nowhere/at/all"), Path::new("/nowhere"), None).unwrap_err();
         assert!(
             error.contains("/nowhere/at/all") && error.contains("give another"),
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_stand_under_each_other_in_chinese_too() {
+    fn columns_are_aligned_in_chinese_too() {
         let cells = |project: &str, size: &str| {
             let mut row = ["-"; 8].map(str::to_owned);
             row[0] = project.to_owned();
@@ -354,7 +354,7 @@ mod tests {
             text: "drop the .bin instead".to_owned(),
         });
         catalog.waiting.push("A/2.0.0/update.bin".to_owned());
-        let text = describe(Path::new("fir\u{1b}ware"), &catalog);
+        let text = as_text(Path::new("fir\u{1b}ware"), &catalog);
         let first = "No release is served from fir\\u{1b}ware.\n";
         assert!(text.starts_with(first), "{text}");
         assert!(

@@ -215,7 +215,7 @@ impl Command {
     }
 
     /// Whether the command plays modules and does not use the firmware folder.
-    pub fn plays_modules(self) -> bool {
+    pub fn emulates_modules(self) -> bool {
         #[cfg(feature = "lab")]
         return self.description().scope == Scope::Modules;
         #[cfg(not(feature = "lab"))]
@@ -223,7 +223,7 @@ impl Command {
     }
 
     /// Whether the command builds packages.
-    pub fn builds(self) -> bool {
+    pub fn builds_packages(self) -> bool {
         #[cfg(feature = "pack")]
         return self.description().scope == Scope::Building;
         #[cfg(not(feature = "pack"))]
@@ -232,17 +232,17 @@ impl Command {
 
     /// Whether the names of the command's environment variables contain its name.
     pub fn has_own_variables(self) -> bool {
-        self.plays_modules() || self.builds()
+        self.emulates_modules() || self.builds_packages()
     }
 
     /// Whether the command works on the folders of a server, which may be an installed one.
-    pub fn looks_at_a_server(self) -> bool {
+    pub fn uses_server_folders(self) -> bool {
         self.description().scope == Scope::Folders
     }
 
     /// Whether the firmware folder may be an argument of the command.
-    pub fn takes_a_folder(self) -> bool {
-        self == Command::Serve || self.looks_at_a_server()
+    pub fn takes_folder(self) -> bool {
+        self == Command::Serve || self.uses_server_folders()
     }
 
     /// Whether the command has its own flag `--version`, for the version of the module.

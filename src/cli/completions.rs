@@ -38,7 +38,7 @@ fn hint(flag: &Flag) -> ValueHint {
 }
 
 /// Returns the names of all commands except `serve`, which is also the default.
-fn others() -> impl Iterator<Item = &'static str> {
+fn commands_except_serve() -> impl Iterator<Item = &'static str> {
     let others = Command::all().filter(|command| *command != Command::Serve);
     others.map(Command::name)
 }
@@ -59,7 +59,7 @@ _luat_ota() {{
     esac
     case $command,$before in
 ",
-        joined(others(), " | ")
+        joined(commands_except_serve(), " | ")
     );
     for command in Command::all() {
         for flag in flags::visible(command) {
@@ -139,7 +139,7 @@ _luat_ota() {
     esac
     case $command in
 ",
-        joined(others(), "|")
+        joined(commands_except_serve(), "|")
     );
     for command in Command::all() {
         let _ = writeln!(
@@ -165,8 +165,8 @@ _luat_ota() {
         }
         let last = match command {
             Command::Completions => "1:shell:(bash zsh fish)",
-            command if command.builds() => "*:file:_files",
-            command if command.takes_a_folder() => "1:firmware folder:_files -/",
+            command if command.builds_packages() => "*:file:_files",
+            command if command.takes_folder() => "1:firmware folder:_files -/",
             _ => "--help[shows the help]",
         };
         let _ = writeln!(out, "                {} ;;", quoted(last));
@@ -190,20 +190,20 @@ fn fish() -> String {
             quoted_for_fish(command.summary())
         );
     }
-    let others = joined(others(), " ");
+    let others = joined(commands_except_serve(), " ");
     for command in Command::all() {
         let when = match command {
             // These flags are also valid without a command.
             Command::Serve => format!("not __fish_seen_subcommand_from {others}"),
             command => format!("__fish_seen_subcommand_from {}", command.name()),
         };
-        if command.takes_a_folder() {
+        if command.takes_folder() {
             let _ = writeln!(
                 out,
                 "complete -c luat-ota -n '{when}' -a '(__fish_complete_directories)'"
             );
         }
-        if command.builds() {
+        if command.builds_packages() {
             let _ = writeln!(out, "complete -c luat-ota -n '{when}' -F");
         }
         if command == Command::Completions {
@@ -243,7 +243,7 @@ mod tests {
     use crate::cli::args::Args;
 
     #[test]
-    fn every_shell_knows_every_command_and_flag_and_none_that_is_hidden() {
+    fn every_shell_completes_each_visible_command_and_flag() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let text = text(shell);
             for command in Command::all() {
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_a_flag_are_those_that_it_takes() {
+    fn a_flag_accepts_each_word_that_is_completed() {
         let counted = flags::all().filter_map(|(_, flag)| match hint(flag) {
             ValueHint::OneOf(words) => Some((flag, words)),
             _ => None,

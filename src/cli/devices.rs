@@ -27,7 +27,7 @@ use crate::fleet::{Fleet, FleetSettings};
 use crate::logging::{Civil, Printable};
 
 /// Number of devices that are printed at a time.
-const PRINTED: usize = 256;
+const PAGE_SIZE: usize = 256;
 
 const TITLES: [&str; 7] = [
     "DEVICE",
@@ -54,7 +54,7 @@ pub(super) fn run(folder: &Path, groups: &Groups, query: &ModuleQuery) -> Comman
         list.take(entry, prefix);
     })
     .map_err(|error| unreadable(&path, &error))?;
-    not_newer(&path, &loaded)?;
+    check_format(&path, &loaded)?;
     let mut out = list.describe(wall, groups, prefix);
     if loaded.damaged > 0 {
         let _ = writeln!(out, "{} damaged lines were skipped.", loaded.damaged);
@@ -62,7 +62,7 @@ pub(super) fn run(folder: &Path, groups: &Groups, query: &ModuleQuery) -> Comman
     Ok((out, 0))
 }
 
-/// Prints the devices for other programs, as the API shows them, [`PRINTED`] at a time.
+/// Prints the devices for other programs, as the API shows them, [`PAGE_SIZE`] at a time.
 pub(super) fn export(
     folder: &Path,
     groups: Groups,
@@ -80,7 +80,7 @@ pub(super) fn export(
     let (mut fleet, loaded) =
         Fleet::read(settings, folder, now, unix).map_err(|error| unreadable(&path, &error))?;
     fleet.set_groups(Arc::new(groups));
-    not_newer(&path, &loaded)?;
+    check_format(&path, &loaded)?;
     let filter = Filter {
         prefix: query.device.clone().unwrap_or_default(),
         ..Filter::default()
@@ -90,7 +90,7 @@ pub(super) fn export(
     rows.begin(&mut out);
     let mut next = Some(0);
     while let Some(from) = next {
-        let page = fleet.page(&filter, Some(from), PRINTED, now, unix);
+        let page = fleet.page(&filter, Some(from), PAGE_SIZE, now, unix);
         for view in &page.devices {
             rows.row(&mut out, &device(view));
         }
@@ -110,7 +110,7 @@ fn unreadable(path: &Path, error: &io::Error) -> String {
     format!("the journal {path} cannot be read: {error}; run this as the server's user")
 }
 
-fn not_newer(path: &Path, loaded: &journal::Loaded) -> Result<(), String> {
+fn check_format(path: &Path, loaded: &journal::Loaded) -> Result<(), String> {
     match loaded.newer {
         None => Ok(()),
         Some(version) => Err(format!(
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_is_a_line_with_its_journey_and_its_hold() {
+    fn a_device_is_a_line_with_its_progress_and_its_hold() {
         let mut list = DeviceList::default();
         let mut on_its_way = device("862991443753386");
         on_its_way.progress = Some(ProgressEntry {
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn only_those_are_shown_whose_id_begins_as_wanted() {
+    fn only_devices_with_the_given_prefix_are_shown() {
         let mut list = DeviceList::default();
         list.take(JournalEntry::Device(device("862991443753386")), "8629");
         list.take(JournalEntry::Device(device("sensor-7")), "8629");

@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use super::CommandResult;
 use super::args::ModuleQuery;
-use super::check::catalogue;
+use super::check::read_catalog;
 use crate::decision::{Check, Known, Offer, Verdict};
-use crate::explain::{Described, Explanation, explain, from_request};
+use crate::explain::{CheckFields, Explanation, explain, from_request};
 use crate::export::{EXPLANATION, Export, ExportFormat, explanation};
 use crate::firmware::catalog::Catalog;
 use crate::fleet::clock::unix_now;
@@ -28,12 +28,12 @@ pub(super) fn run(
         Some(request) => from_request(request)?,
         None => from_flags(query),
     };
-    let catalog = catalogue(folder, state)?;
+    let catalog = read_catalog(folder, state)?;
     let (now, unix) = (Instant::now(), unix_now());
-    let (mut fleet, note) = remembered(state, now, unix);
+    let (mut fleet, note) = read_fleet(state, now, unix);
     fleet.catalog(&catalog, now);
     check.complete(&catalog);
-    let remembered = Remembered {
+    let recorded = RecordedState {
         known: fleet.known_for_operator(&check, now),
         device: check
             .device
@@ -49,14 +49,14 @@ pub(super) fn run(
         note,
     };
     Ok(match format {
-        None => told(&catalog, &check, remembered, unix),
-        Some(format) => exported(&catalog, &check, remembered, unix, format),
+        None => as_text(&catalog, &check, recorded, unix),
+        Some(format) => as_export(&catalog, &check, recorded, unix, format),
     })
 }
 
 /// Recorded state of the device and of its project.
 #[derive(Default)]
-struct Remembered<'f> {
+struct RecordedState<'f> {
     known: Known<'f>,
     device: Option<DeviceView>,
     /// Sentence about what is still unknown of the project's devices.
@@ -68,22 +68,22 @@ struct Remembered<'f> {
 }
 
 /// Reads the fleet state, or returns an empty one and a note with the reason. The state folder is not modified.
-fn remembered(state: &Path, now: Instant, unix: i64) -> (Fleet, Option<String>) {
-    let nothing = |why: String| {
+fn read_fleet(state: &Path, now: Instant, unix: i64) -> (Fleet, Option<String>) {
+    let unknown = |why: String| {
         let note = format!(
             "the state of the server is unknown, so a hold of the loop guard is not shown: {why}"
         );
         (Fleet::new(FleetSettings::default(), now), Some(note))
     };
     if !state.is_dir() {
-        return nothing(format!("there is no state folder {}", state.display()));
+        return unknown(format!("there is no state folder {}", state.display()));
     }
     match Fleet::read(FleetSettings::default(), state, now, unix) {
         Ok((_, loaded)) if loaded.newer.is_some() => {
-            nothing("its journal was written by a later luat-ota".to_owned())
+            unknown("its journal was written by a later luat-ota".to_owned())
         }
         Ok((fleet, _)) => (fleet, None),
-        Err(error) => nothing(format!(
+        Err(error) => unknown(format!(
             "the journal in {} cannot be read: {error}; run this as the server's user",
             state.display()
         )),
@@ -92,7 +92,7 @@ fn remembered(state: &Path, now: Instant, unix: i64) -> (Fleet, Option<String>) 
 
 /// Returns the check that the flags describe.
 fn from_flags(query: &ModuleQuery) -> Check<'_> {
-    Described {
+    CheckFields {
         device: query.device.as_deref().unwrap_or_default(),
         firmware_name: query.firmware_name.as_deref(),
         version: query.version.as_deref().unwrap_or_default(),
@@ -103,17 +103,17 @@ fn from_flags(query: &ModuleQuery) -> Check<'_> {
     .check()
 }
 
-fn told(
+fn as_text(
     catalog: &Catalog,
     check: &Check<'_>,
-    remembered: Remembered<'_>,
+    recorded: RecordedState<'_>,
     unix: i64,
 ) -> (String, u8) {
-    let explanation = explain(catalog, remembered.known, check, unix);
+    let explanation = explain(catalog, recorded.known, check, unix);
     let mut out = String::new();
     // Writing to a String cannot fail, here and below.
     let _ = match &explanation.verdict {
-        Verdict::Offer(offer) => offered(&mut out, offer),
+        Verdict::Offer(offer) => write_offer(&mut out, offer),
         Verdict::Refuse(refused) => {
             writeln!(out, "refused: {}", Printable(&refused.to_string()))
         }
@@ -125,13 +125,13 @@ fn told(
         (_, None) => writeln!(out, "  HTTP     {status}"),
     };
     let _ = writeln!(out, "  UDP      {udp}");
-    if let Some(device) = &remembered.device {
-        seen(&mut out, device, unix);
+    if let Some(device) = &recorded.device {
+        write_device(&mut out, device, unix);
     }
-    for stage in &remembered.stages {
+    for stage in &recorded.stages {
         let _ = writeln!(out, "  stage    {}", Printable(stage));
     }
-    for note in remembered.note.iter().chain(&remembered.unknown) {
+    for note in recorded.note.iter().chain(&recorded.unknown) {
         let _ = writeln!(out, "  note     {}", Printable(note));
     }
     if check.device.is_none() {
@@ -152,16 +152,16 @@ fn told(
 }
 
 /// Returns the explanation for other programs, as the API shows it, and the exit status.
-fn exported(
+fn as_export(
     catalog: &Catalog,
     check: &Check<'_>,
-    remembered: Remembered<'_>,
+    recorded: RecordedState<'_>,
     unix: i64,
     format: ExportFormat,
 ) -> (String, u8) {
-    let explained = explain(catalog, remembered.known, check, unix);
-    let stages = remembered.stages.into_iter();
-    let remarks = stages.chain(remembered.note).chain(remembered.unknown);
+    let explained = explain(catalog, recorded.known, check, unix);
+    let stages = recorded.stages.into_iter();
+    let remarks = stages.chain(recorded.note).chain(recorded.unknown);
     let row = explanation(&explained, remarks);
     let mut out = String::new();
     match format {
@@ -183,7 +183,7 @@ fn exit_code(verdict: &Verdict<'_>) -> u8 {
 }
 
 /// Writes when the device was last seen, its version, and its holds.
-fn seen(out: &mut String, device: &DeviceView, unix: i64) {
+fn write_device(out: &mut String, device: &DeviceView, unix: i64) {
     let time = |unix: i64| format!("{}Z", Civil::of(u64::try_from(unix).unwrap_or(0)));
     let last = time(device.wall.unix_of(device.entry.last));
     let version = Printable(&device.entry.version);
@@ -209,7 +209,7 @@ fn seen(out: &mut String, device: &DeviceView, unix: i64) {
     }
 }
 
-fn offered(out: &mut String, offer: &Offer<'_>) -> std::fmt::Result {
+fn write_offer(out: &mut String, offer: &Offer<'_>) -> std::fmt::Result {
     let Offer {
         project,
         release,
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn an_offer_names_the_file_and_both_replies() {
         let check = from_request(REQUEST).unwrap();
-        let (text, code) = told(&catalogue_with("{}"), &check, Remembered::default(), 0);
+        let (text, code) = as_text(&catalogue_with("{}"), &check, RecordedState::default(), 0);
         assert_eq!(code, 0);
         for line in [
             "offered: ALIYUN 2.0.1\n",
@@ -286,7 +286,7 @@ mod tests {
             assert!(text.contains(line), "{line:?} is not in\n{text}");
         }
         let rules = catalogue_with(r#"{"redirect": "http://cdn.example.com/{file}"}"#);
-        let (text, _) = told(&rules, &check, Remembered::default(), 0);
+        let (text, _) = as_text(&rules, &check, RecordedState::default(), 0);
         assert!(text.contains("  HTTP     302"), "{text}");
     }
 
@@ -294,7 +294,7 @@ mod tests {
     fn a_refusal_shows_its_code_and_its_reasons_in_order() {
         let check = from_request(REQUEST).unwrap();
         let rules = catalogue_with(r#"{"deny": ["862991443753386"]}"#);
-        let (text, code) = told(&rules, &check, Remembered::default(), 0);
+        let (text, code) = as_text(&rules, &check, RecordedState::default(), 0);
         assert_eq!(code, 3);
         for line in [
             "refused: 2.0.1: it is in deny\n",
@@ -327,10 +327,10 @@ mod tests {
             version: Some("2.0.0".to_owned()),
             ..ModuleQuery::default()
         };
-        let (text, _) = told(
+        let (text, _) = as_text(
             &catalogue_with("{}"),
             &from_flags(&query),
-            Remembered::default(),
+            RecordedState::default(),
             0,
         );
         assert!(text.contains("  note     the check has no valid"), "{text}");

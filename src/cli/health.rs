@@ -13,7 +13,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) fn run(listens: &[SocketAddr]) -> CommandResult {
     let listens = listens.first().ok_or("--http has no address")?;
     let mut last = String::new();
-    for address in own(*listens) {
+    for address in reachable_addresses(*listens) {
         match ask(address) {
             Ok(()) => return Ok((format!("the server at {address} answers\n"), 0)),
             Err(error) => last = format!("the server at {address} does not answer: {error}"),
@@ -23,7 +23,7 @@ pub(super) fn run(listens: &[SocketAddr]) -> CommandResult {
 }
 
 /// Returns the addresses at which this machine reaches a listener on this address.
-fn own(listens: SocketAddr) -> Vec<SocketAddr> {
+fn reachable_addresses(listens: SocketAddr) -> Vec<SocketAddr> {
     let (v4, v6) = (
         IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -34,8 +34,8 @@ fn own(listens: SocketAddr) -> Vec<SocketAddr> {
         IpAddr::V4(ip) if ip.is_unspecified() => vec![v4],
         _ => return vec![listens],
     };
-    let there = |ip| SocketAddr::new(ip, listens.port());
-    addresses.into_iter().map(there).collect()
+    let at_port = |ip| SocketAddr::new(ip, listens.port());
+    addresses.into_iter().map(at_port).collect()
 }
 
 /// Sends one request, and fails unless the status of the reply is 200.
@@ -44,10 +44,10 @@ fn ask(address: SocketAddr) -> io::Result<()> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let wanted = b"HTTP/1.1 200 ";
+    let expected = b"HTTP/1.1 200 ";
     let mut begins = [0; 13];
     stream.read_exact(&mut begins)?;
-    if &begins != wanted {
+    if &begins != expected {
         let said = String::from_utf8_lossy(&begins).into_owned();
         return Err(io::Error::other(format!("it answered {said:?}")));
     }
@@ -60,7 +60,7 @@ mod tests {
     use std::net::TcpListener;
 
     /// Starts a server that sends one reply.
-    fn answering(answer: &'static [u8]) -> SocketAddr {
+    fn start_server(answer: &'static [u8]) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
@@ -74,25 +74,25 @@ mod tests {
     }
 
     #[test]
-    fn only_who_answers_200_is_well() {
-        let well = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    fn only_a_server_that_answers_200_is_healthy() {
+        let well = start_server(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
         assert_eq!(run(&[well]).unwrap().1, 0);
-        let busy = answering(b"HTTP/1.1 503 Service Unavailable\r\n\r\n");
+        let busy = start_server(b"HTTP/1.1 503 Service Unavailable\r\n\r\n");
         assert!(run(&[busy]).unwrap_err().contains("503"));
-        let mute = answering(b"HTTP");
+        let mute = start_server(b"HTTP");
         assert!(run(&[mute]).is_err());
         let closed = TcpListener::bind("127.0.0.1:0").unwrap();
-        let nobody = closed.local_addr().unwrap();
+        let closed_address = closed.local_addr().unwrap();
         drop(closed);
-        let sentence = run(&[nobody]).unwrap_err();
-        assert!(sentence.contains(&nobody.to_string()), "{sentence}");
+        let sentence = run(&[closed_address]).unwrap_err();
+        assert!(sentence.contains(&closed_address.to_string()), "{sentence}");
     }
 
     #[test]
-    fn who_listens_on_all_addresses_is_asked_on_this_machines_own() {
-        let port = answering(b"HTTP/1.1 200 OK\r\n\r\n").port();
+    fn a_server_on_all_addresses_is_asked_through_the_loopback() {
+        let port = start_server(b"HTTP/1.1 200 OK\r\n\r\n").port();
         assert!(run(&[SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))]).is_ok());
-        let port = answering(b"HTTP/1.1 200 OK\r\n\r\n").port();
+        let port = start_server(b"HTTP/1.1 200 OK\r\n\r\n").port();
         assert!(run(&[SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))]).is_ok());
     }
 }

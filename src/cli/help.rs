@@ -57,9 +57,9 @@ pub(super) fn text(command: Option<Command>) -> String {
         );
     }
     out.push('\n');
-    if command.takes_a_folder() {
+    if command.takes_folder() {
         let _ = writeln!(out, "  DIR  [env: {FOLDER_ENV_VAR}] [default: firmware]");
-        if command.looks_at_a_server() {
+        if command.uses_server_folders() {
             out.push_str(INSTALLED);
         }
     }
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn no_line_is_too_long_but_an_example() {
+    fn only_examples_have_long_lines() {
         for command in Command::all().map(Some).chain([None]) {
             for line in text(command).lines() {
                 let example = line.starts_with("  luat-ota explain");

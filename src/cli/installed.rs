@@ -13,7 +13,7 @@ use crate::os::fs::open_to_read;
 const SETTINGS: &str = "/etc/default/luat-ota";
 
 /// Maximum number of bytes that are read from the settings file.
-const MOST: u64 = 64 * 1024;
+const MAX_SIZE: u64 = 64 * 1024;
 
 /// Firmware folder of the server's unit, unless the settings name another.
 const FIRMWARE: &str = "/srv/luat-ota";
@@ -23,7 +23,7 @@ const STATE: &str = "/var/lib/luat-ota";
 
 /// The folders of an installed server.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Installed {
+pub(super) struct InstalledServer {
     /// The firmware folder.
     pub folder: PathBuf,
     /// The state folder.
@@ -31,24 +31,24 @@ pub(super) struct Installed {
 }
 
 /// Returns the folders of the installed server; `None` if none is installed.
-pub(super) fn server() -> Option<Installed> {
-    server_of(Path::new(SETTINGS))
+pub(super) fn server() -> Option<InstalledServer> {
+    from_settings(Path::new(SETTINGS))
 }
 
-fn server_of(settings: &Path) -> Option<Installed> {
+fn from_settings(settings: &Path) -> Option<InstalledServer> {
     let mut text = Vec::new();
     let file = open_to_read(settings).ok()?;
-    file.take(MOST).read_to_end(&mut text).ok()?;
+    file.take(MAX_SIZE).read_to_end(&mut text).ok()?;
     Some(folders(&String::from_utf8_lossy(&text)))
 }
 
-fn folders(text: &str) -> Installed {
+fn folders(text: &str) -> InstalledServer {
     let folder = |name: &str, default: &str| {
         let value = value_of(text, name).filter(|value| !value.is_empty());
         // The unit runs in the root folder, to which paths are relative.
         Path::new("/").join(value.as_deref().unwrap_or(default))
     };
-    Installed {
+    InstalledServer {
         folder: folder("LUAT_OTA_DIR", FIRMWARE),
         state: folder("LUAT_OTA_STATE", STATE),
     }
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> [String; 2] {
-        let Installed { folder, state } = folders(text);
+        let InstalledServer { folder, state } = folders(text);
         [folder, state].map(|path| path.display().to_string())
     }
 
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn without_settings_no_server_is_installed() {
-        assert_eq!(server_of(Path::new("/nowhere/luat-ota")), None);
-        assert_eq!(server_of(Path::new("/dev/zero")), None);
+        assert_eq!(from_settings(Path::new("/nowhere/luat-ota")), None);
+        assert_eq!(from_settings(Path::new("/dev/zero")), None);
     }
 }

@@ -35,7 +35,7 @@ impl LabArgs {
         Ok(())
     }
 
-    fn expected(&self) -> Result<Option<Vec<u8>>, String> {
+    fn read_expected(&self) -> Result<Option<Vec<u8>>, String> {
         let Some(path) = &self.expect else {
             return Ok(None);
         };
@@ -46,7 +46,7 @@ impl LabArgs {
     }
 
     /// Resolves the hosts that were given.
-    fn names(&self) -> Result<Arc<[(String, IpAddr)]>, String> {
+    fn resolve_hosts(&self) -> Result<Arc<[(String, IpAddr)]>, String> {
         let endpoints = [&self.options.http, &self.options.udp, &self.tcp];
         let resolve = |Endpoint { host, port, .. }: &Endpoint| {
             let address = driver::resolve(host, *port).map_err(|error| {
@@ -70,10 +70,10 @@ impl LabArgs {
             tcp: self.tcp.clone(),
             module,
             separate_imeis,
-            expect: self.expected()?,
+            expect: self.read_expected()?,
             patience: self.patience,
         };
-        self.names()?;
+        self.resolve_hosts()?;
         let report = probe::run(&options);
         let text = match self.json {
             true => format!("{}\n", report.json()),
@@ -84,7 +84,7 @@ impl LabArgs {
 
     /// Runs `simulate`.
     pub fn simulate(&self) -> CommandResult {
-        let names = self.names()?;
+        let names = self.resolve_hosts()?;
         let remote = names.iter().find(|(_, address)| !address.is_loopback());
         if let (Some((name, address)), false) = (remote, self.yes_really) {
             return Err(format!(
@@ -96,10 +96,10 @@ impl LabArgs {
         let options = simulate::Options {
             open_files: raise_file_limit(),
             names,
-            expect: self.expected()?,
+            expect: self.read_expected()?,
             ..self.options.clone()
         };
-        let bar = bar(u64::from(options.devices));
+        let bar = progress_bar(u64::from(options.devices));
         let report = simulate::run(&options, &|counts: &Counts| {
             bar.set_position(u64::from(counts.finished()));
             if counts.finished().is_multiple_of(64) {
@@ -120,13 +120,13 @@ impl LabArgs {
 
 /// Whether standard output is a terminal and colours are not turned off (no-color.org).
 fn wants_colours() -> bool {
-    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    std::io::stdout().is_terminal() && !set("NO_COLOR") && !dumb
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    std::io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb
 }
 
 /// A progress bar on standard error, if that is a terminal.
-fn bar(length: u64) -> ProgressBar {
+fn progress_bar(length: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
     let style = ProgressStyle::with_template("{elapsed_precise} [{bar:40}] {pos}/{len} {msg}");
     if let Ok(style) = style {

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_has_every_command_and_flag_and_no_line_that_is_taken_for_a_request() {
+    fn the_page_has_every_command_and_flag_and_no_accidental_request() {
         let page = page();
         for command in Command::all() {
             assert!(
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn signs_of_the_language_are_taken_for_themselves() {
+    fn special_characters_are_escaped() {
         assert_eq!(escaped(".luat-ota \\n"), "\\&.luat\\-ota \\en");
     }
 }

@@ -37,7 +37,7 @@ use std::process::ExitCode;
 
 use args::Args;
 use command::Command;
-use installed::Installed;
+use installed::InstalledServer;
 use parse::Request;
 
 use crate::firmware::scan;
@@ -64,7 +64,7 @@ pub fn main() -> ExitCode {
         }
         Ok(Request::Run(args)) => run(*args),
         Err(error) => {
-            complain(&error.sentence);
+            report_error(&error.sentence);
             let help = match error.command {
                 Some(command) => format!("{command} --help"),
                 None => "luat-ota --help".to_owned(),
@@ -84,8 +84,8 @@ fn run(mut args: Args) -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         };
     }
-    args.remarks.iter().for_each(|remark| complain(remark));
-    if args.command.looks_at_a_server() {
+    args.remarks.iter().for_each(|remark| report_error(remark));
+    if args.command.uses_server_folders() {
         let has_state = std::env::var_os("STATE_DIRECTORY").is_some_and(|path| !path.is_empty());
         find_server(&mut args, has_state, installed::server(), &|path| {
             path.is_dir()
@@ -122,7 +122,7 @@ fn run(mut args: Args) -> ExitCode {
             ExitCode::from(status)
         }
         Err(sentence) => {
-            complain(&sentence);
+            report_error(&sentence);
             ExitCode::FAILURE
         }
     }
@@ -135,7 +135,7 @@ fn run(mut args: Args) -> ExitCode {
 fn find_server(
     args: &mut Args,
     has_state: bool,
-    installed: Option<Installed>,
+    installed: Option<InstalledServer>,
     is_folder: &dyn Fn(&Path) -> bool,
 ) {
     let Some(installed) = installed else { return };
@@ -164,7 +164,7 @@ fn print(text: &str) {
         .and_then(|()| stdout.flush());
 }
 
-fn complain(sentence: &str) {
+fn report_error(sentence: &str) {
     let _ = writeln!(std::io::stderr(), "luat-ota: {sentence}");
 }
 

@@ -11,7 +11,7 @@ use crate::os::fs::{self, Folder};
 use crate::pack::luadb::{self, ImageFile};
 use crate::pack::script::{IntegerSize, check_compiled};
 use crate::pack::soc::Soc;
-use crate::pack::{LONGEST_IMAGE, PackError, Plan, ScriptTarget, package, show};
+use crate::pack::{MAX_IMAGE, PackError, Plan, ScriptTarget, package, show};
 
 /// Runs the command `pack`.
 pub(super) fn run(args: &PackArgs) -> CommandResult {
@@ -84,7 +84,7 @@ fn open(path: &Path) -> Result<File, String> {
 /// Builds an image from files, and from the files in folders, for a core with integers of this size.
 fn build(inputs: &[PathBuf], integers: Option<IntegerSize>) -> Result<Vec<u8>, String> {
     let mut files: Vec<(String, Vec<u8>)> = Vec::new();
-    let mut left = LONGEST_IMAGE;
+    let mut left = MAX_IMAGE;
     for path in script_files(inputs)? {
         let name = path.file_name().and_then(|name| name.to_str());
         let name =
@@ -94,7 +94,7 @@ fn build(inputs: &[PathBuf], integers: Option<IntegerSize>) -> Result<Vec<u8>, S
         let read = open(&path)?.take(most).read_to_end(&mut data);
         read.map_err(|error| format!("{path:?} cannot be read: {error}"))?;
         left = left.checked_sub(data.len()).ok_or_else(|| {
-            format!("with {path:?} the scripts have more than {LONGEST_IMAGE} bytes, and no module has room for them")
+            format!("with {path:?} the scripts have more than {MAX_IMAGE} bytes, and no module has room for them")
         })?;
         files.push((name.to_owned(), data));
     }

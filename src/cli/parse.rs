@@ -159,13 +159,13 @@ impl CommandLine {
             }
             #[cfg(feature = "pack")]
             Command::Pack => self.inputs.push(word.into()),
-            command if command.plays_modules() => {
+            command if command.emulates_modules() => {
                 return Err(format!(
                     "{command} takes only flags: remove {word:?}, and give the server with --http \
                      URL or --udp HOST:PORT"
                 ));
             }
-            command if !command.takes_a_folder() => {
+            command if !command.takes_folder() => {
                 return Err(format!("{command} takes no folder: remove {word:?}"));
             }
             command => {

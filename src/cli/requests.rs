@@ -29,7 +29,7 @@ pub(super) fn clear_hold(folder: &Path, query: &ModuleQuery) -> CommandResult {
         format!("no such device: {id} has no record (luat-ota devices lists the known devices)");
     check_state_folder(folder)?;
     let is_running = state::is_in_use(folder);
-    if !is_running && !is_remembered(folder, id)? {
+    if !is_running && !is_known(folder, id)? {
         return Err(unknown);
     }
     let file = clear_hold::ask(folder, id).map_err(|error| unwritable(folder, &error))?;
@@ -43,7 +43,7 @@ pub(super) fn clear_hold(folder: &Path, query: &ModuleQuery) -> CommandResult {
         ));
     }
     wait_until_taken(&file)?;
-    match take(&clear_hold::answer(&file)) {
+    match take_answer(&clear_hold::answer(&file)) {
         Some(_) => Err(unknown),
         None => Ok((format!("Lifted: {id} has no hold now.\n"), 0)),
     }
@@ -65,12 +65,12 @@ pub(super) fn resume(folder: &Path, release: &str) -> CommandResult {
         ));
     }
     wait_until_taken(&file)?;
-    if take(&clear_hold::answer(&file)).is_some() {
+    if take_answer(&clear_hold::answer(&file)).is_some() {
         return Err(format!(
             "no such release: {release} (luat-ota check lists those that are served)"
         ));
     }
-    match take(&resume::refusal(&file)) {
+    match take_answer(&resume::refusal(&file)) {
         Some(Ok(why)) => Err(why),
         Some(Err(_)) => Err(format!(
             "{release} stays paused: the server's log says why and what to do"
@@ -130,7 +130,7 @@ fn wait_until_taken(file: &Path) -> Result<(), String> {
 }
 
 /// Reads and removes a reply of the server; `None` if there is none.
-fn take(answer: &PathBuf) -> Option<io::Result<String>> {
+fn take_answer(answer: &PathBuf) -> Option<io::Result<String>> {
     if !answer.exists() {
         return None;
     }
@@ -141,19 +141,19 @@ fn take(answer: &PathBuf) -> Option<io::Result<String>> {
 }
 
 /// Whether the journal or the list of known devices has the device.
-fn is_remembered(folder: &Path, id: &str) -> Result<bool, String> {
+fn is_known(folder: &Path, id: &str) -> Result<bool, String> {
     let Some(device) = DeviceId::parse(id) else {
         return Ok(false);
     };
-    let (mut is_there, mut is_guarded) = (false, false);
+    let (mut is_recorded, mut is_guarded) = (false, false);
     let path = folder.join(journal::FILE);
     let loaded = journal::load(
         &path,
         Stamp::default(),
         unix_now(),
         &mut |entry| match entry {
-            JournalEntry::Device(entry) if entry.device == device => is_there = true,
-            JournalEntry::Forgotten(other) if other == device => is_there = false,
+            JournalEntry::Device(entry) if entry.device == device => is_recorded = true,
+            JournalEntry::Forgotten(other) if other == device => is_recorded = false,
             JournalEntry::Guard(entry) if entry.device == device => is_guarded = true,
             _ => {}
         },
@@ -164,6 +164,6 @@ fn is_remembered(folder: &Path, id: &str) -> Result<bool, String> {
             path.display()
         )
     })?;
-    let is_listed = || KnownList::open(folder, Notify::default()).contains(device);
-    Ok(is_there || is_guarded || is_listed())
+    let is_in_list = || KnownList::open(folder, Notify::default()).contains(device);
+    Ok(is_recorded || is_guarded || is_in_list())
 }

@@ -211,7 +211,7 @@ mod tests {
 
     #[cfg(feature = "lab")]
     #[test]
-    fn a_url_is_taken_apart() {
+    fn a_url_is_split_into_host_port_and_path() {
         for (text, parts) in [
             ("http://h", Some(("h", 80, "/"))),
             ("http://h:8080", Some(("h", 8080, "/"))),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::{Service, Stream, within};
 use crate::os;
-use crate::os::net::is_early;
+use crate::os::net::is_retryable;
 use crate::wire::head::Head;
 
 /// Maximum number of bytes of a body that are read before the connection is closed in any case.
@@ -61,7 +61,7 @@ pub(super) async fn send_all(service: &Service, stream: &Stream, mut bytes: &[u8
         match os::net::send(stream.get_ref(), bytes, &[], false) {
             Ok(0) => return false,
             Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
-            Err(error) if is_early(&error) => {
+            Err(error) if is_retryable(&error) => {
                 let writable = within(service.limits.stall_timeout, pin!(stream.writable())).await;
                 if !matches!(writable, Some(Ok(()))) {
                     return false;
@@ -142,7 +142,7 @@ pub(super) fn discard(stream: &Stream) -> Discarded {
     match stream.get_ref().read(&mut discarded) {
         Ok(0) => Discarded::End,
         Ok(read) => Discarded::Bytes(read as u64),
-        Err(error) if is_early(&error) => Discarded::Early,
+        Err(error) if is_retryable(&error) => Discarded::Early,
         Err(error) => Discarded::Failed(error),
     }
 }

@@ -24,8 +24,8 @@ use crate::firmware::snapshot::LoadError;
 use crate::fleet::clock::unix_now;
 use crate::fleet::network::Network;
 use crate::os;
-use crate::os::datagrams::REPLY;
-use crate::os::net::is_early;
+use crate::os::datagrams::MAX_REPLY;
+use crate::os::net::is_retryable;
 use crate::wire::dialects::datagram::{self, Datagram};
 use smol::{Async, Timer};
 
@@ -180,7 +180,7 @@ impl TcpSession {
                 bytes.extend_from_slice(scratch.get(..got).unwrap_or_default());
                 true
             }
-            Err(error) => is_early(&error),
+            Err(error) => is_retryable(&error),
         }
     }
 
@@ -283,7 +283,7 @@ impl TcpSession {
     fn has_ended(&self) -> bool {
         match self.stream.get_ref().peek(&mut [0]) {
             Ok(unread) => unread == 0,
-            Err(error) => !is_early(&error),
+            Err(error) => !is_retryable(&error),
         }
     }
 
@@ -315,7 +315,7 @@ impl TcpSession {
             // There may be room when the module asks again.
             Err(LoadError::Unread(_) | LoadError::Full(_)) => return true,
         };
-        let mut buffer = [0; REPLY];
+        let mut buffer = [0; MAX_REPLY];
         let Some(length) = message::write_packet(&snapshot, request.number, &mut buffer) else {
             return self.send(ERR.as_bytes()).await;
         };

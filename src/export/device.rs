@@ -134,7 +134,7 @@ mod tests {
     const NOW: Stamp = Stamp(1 << 31);
 
     #[test]
-    fn a_device_is_shown_with_what_is_known_of_it() {
+    fn a_device_is_exported_with_all_known_values() {
         let unix = 1_795_420_800;
         let mut view = DeviceView {
             entry: DeviceEntry {

@@ -169,7 +169,7 @@ fn cell(out: &mut String, row: &Value, place: &str) {
     }
     match at(row, place) {
         None | Some(Value::Null) => {}
-        Some(Value::String(text)) => harmless(out, text),
+        Some(Value::String(text)) => escape_formula(out, text),
         Some(value) => {
             let _ = write!(out, "{value}");
         }
@@ -185,7 +185,7 @@ fn at<'v>(row: &'v Value, place: &str) -> Option<&'v Value> {
 
 /// Appends a text so that a spreadsheet shows and does not execute it: a text that begins like a formula gets a `'` in
 /// front. Control characters are escaped as in the log, so that a line of CSV is always one line.
-fn harmless(out: &mut String, text: &str) {
+fn escape_formula(out: &mut String, text: &str) {
     if text.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']) {
         out.push('\'');
     }

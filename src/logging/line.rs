@@ -13,10 +13,10 @@ use log::kv::{Error, Key, Value, VisitSource, VisitValue};
 use super::Format;
 
 /// Maximum number of characters of a value that are shown.
-const VALUE: usize = 256;
+const MAX_VALUE: usize = 256;
 
 /// Maximum number of characters of a message that are shown. Messages are the program's own, and some quote a path.
-const MESSAGE: usize = 1024;
+const MAX_MESSAGE: usize = 1024;
 
 /// Appends the record as one line.
 pub(super) fn write(
@@ -38,7 +38,7 @@ pub(super) fn write(
             parts.into_iter().for_each(|part| writer.plain(part));
             let start = writer.buffer.len();
             writer.buffer.push(b' ');
-            writer.escaped(MESSAGE, |escape| escape.write_fmt(*record.args()));
+            writer.escaped(MAX_MESSAGE, |escape| escape.write_fmt(*record.args()));
             if writer.buffer.len() == start + 1 {
                 writer.buffer.truncate(start);
             }
@@ -54,10 +54,10 @@ pub(super) fn write(
                 log::Level::Trace => "trace",
             };
             let _ = write!(writer.buffer, "\",\"level\":\"{level}\",\"event\":");
-            writer.text(VALUE, |escape| escape.write_str(event));
+            writer.text(MAX_VALUE, |escape| escape.write_str(event));
             let start = writer.buffer.len();
             writer.buffer.extend_from_slice(b",\"message\":");
-            writer.text(MESSAGE, |escape| escape.write_fmt(*record.args()));
+            writer.text(MAX_MESSAGE, |escape| escape.write_fmt(*record.args()));
             if writer.buffer.ends_with(b":\"\"") {
                 writer.buffer.truncate(start);
             }
@@ -122,7 +122,7 @@ impl<'kvs> VisitSource<'kvs> for RecordWriter<'_> {
             }
             Format::Json => {
                 self.buffer.push(b',');
-                self.text(VALUE, |escape| escape.write_str(key.as_str()));
+                self.text(MAX_VALUE, |escape| escape.write_str(key.as_str()));
                 self.buffer.push(b':');
             }
         }
@@ -132,7 +132,7 @@ impl<'kvs> VisitSource<'kvs> for RecordWriter<'_> {
 
 impl<'v> VisitValue<'v> for RecordWriter<'_> {
     fn visit_any(&mut self, value: Value<'_>) -> Result<(), Error> {
-        self.text(VALUE, |escape| write!(escape, "{value}"));
+        self.text(MAX_VALUE, |escape| write!(escape, "{value}"));
         Ok(())
     }
 
@@ -175,7 +175,7 @@ impl<'v> VisitValue<'v> for RecordWriter<'_> {
     }
 
     fn visit_str(&mut self, value: &str) -> Result<(), Error> {
-        self.text(VALUE, |escape| escape.write_str(value));
+        self.text(MAX_VALUE, |escape| escape.write_str(value));
         Ok(())
     }
 }
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_by_the_calendar() {
+    fn times_follow_the_calendar() {
         for (unix, text) in [
             (0, "1970-01-01T00:00:00"),
             (951_782_399, "2000-02-28T23:59:59"),
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_from_the_net_cannot_leave_its_value() {
+    fn text_of_a_module_cannot_leave_its_value() {
         for (raw, text, json) in [
             ("plain", "plain", r#""plain""#),
             ("升级", "升级", r#""升级""#),
@@ -443,7 +443,7 @@ mod tests {
 
     #[test]
     fn a_long_value_is_cut() {
-        let long = "x".repeat(VALUE);
+        let long = "x".repeat(MAX_VALUE);
         assert_eq!(value(Format::Text, &long), long);
         let cut = value(Format::Text, &format!("{long}y"));
         assert_eq!(cut, format!("{long}…"));
@@ -451,7 +451,7 @@ mod tests {
         let pieces = format_args!("{long}{long}{long}").to_string();
         assert_eq!(
             value(Format::Json, &pieces),
-            format!("\"{}…\"", "x".repeat(VALUE))
+            format!("\"{}…\"", "x".repeat(MAX_VALUE))
         );
     }
 
@@ -469,7 +469,7 @@ mod tests {
             let line = line(Format::Json, &[("x", Value::from(text.as_str()))], &message);
             prop_assert_eq!(line.matches('\n').count(), 1);
             let read: serde_json::Value = serde_json::from_str(&line).unwrap();
-            let whole: String = text.chars().take(VALUE).collect();
+            let whole: String = text.chars().take(MAX_VALUE).collect();
             prop_assert!(read["x"].as_str().unwrap().starts_with(&whole));
         }
 

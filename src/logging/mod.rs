@@ -80,7 +80,7 @@ static PENDING: Mutex<Pending> = Mutex::new(Pending {
 });
 
 /// Signals that there are lines to write.
-static ARRIVED: Condvar = Condvar::new();
+static LINES_PENDING: Condvar = Condvar::new();
 
 /// Signals that a batch has been written.
 static WRITTEN: Condvar = Condvar::new();
@@ -125,7 +125,7 @@ pub fn flush() {
         return;
     }
     pending.urgent = true;
-    ARRIVED.notify_one();
+    LINES_PENDING.notify_one();
     // A time-out is not an error: stderr accepts nothing, and the lines stay in the buffer.
     drop(
         WRITTEN.wait_timeout_while(pending, FLUSH_TIMEOUT, |pending| {
@@ -178,7 +178,7 @@ impl log::Log for Logger {
         let urgent = record.level() <= log::Level::Warn || pending.lines.len() >= BATCH_BYTES;
         if is_first || (urgent && !pending.urgent) {
             pending.urgent |= urgent;
-            ARRIVED.notify_one();
+            LINES_PENDING.notify_one();
         }
         if urgent && !pending.threaded {
             write_here(pending);
@@ -195,11 +195,11 @@ fn run_writer() {
     let mut batch = Vec::new();
     let mut out = BatchWriter::default();
     loop {
-        let mut pending = ARRIVED
+        let mut pending = LINES_PENDING
             .wait_while(lock(), |pending| pending.lines.is_empty())
             .unwrap_or_else(PoisonError::into_inner);
         if !pending.urgent {
-            (pending, _) = ARRIVED
+            (pending, _) = LINES_PENDING
                 .wait_timeout_while(pending, BATCH_DELAY, |pending| !pending.urgent)
                 .unwrap_or_else(PoisonError::into_inner);
         }
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_after_a_full_disk_is_not_glued_to_the_torn_one() {
+    fn a_line_after_a_full_disk_begins_on_a_new_line() {
         let mut out = BatchWriter::default();
         let mut disk = Disk {
             room: 6,

@@ -14,12 +14,12 @@ use std::ptr;
 const MADV_COLLAPSE: libc::c_int = 25;
 
 /// Minimum size in bytes. Smaller files are sent with one look-up or few more in any case.
-const LEAST: u64 = 64 << 10;
+const MIN_SIZE: u64 = 64 << 10;
 
 /// Moves the `size` bytes of this memfd into huge pages, if these are at least 64 KiB and then take no more than `room`
 /// bytes. Does nothing if that is impossible.
-pub(super) fn gather(file: &File, size: u64, room: u64) {
-    if size < LEAST || size > room {
+pub(super) fn collapse_file(file: &File, size: u64, room: u64) {
+    if size < MIN_SIZE || size > room {
         return;
     }
     let Some(page) = huge_page() else {
@@ -46,14 +46,14 @@ fn collapse(file: &File, whole: usize, page: usize) {
     let Some(reserved) = whole.checked_add(page) else {
         return;
     };
-    let nowhere = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    let anonymous = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     let fixed = libc::MAP_PRIVATE | libc::MAP_FIXED;
     // SAFETY: a new mapping at an address of the kernel's choice touches no existing mapping. `aligned` is less than
     // `page` bytes after its start, so the `whole` bytes of the second mapping are inside the first, which no other
     // code knows of. MADV_COLLAPSE changes where the bytes of these pages are stored, and not the bytes. Nothing points
     // into the range when it is unmapped.
     unsafe {
-        let start = libc::mmap(ptr::null_mut(), reserved, libc::PROT_NONE, nowhere, -1, 0);
+        let start = libc::mmap(ptr::null_mut(), reserved, libc::PROT_NONE, anonymous, -1, 0);
         if start == libc::MAP_FAILED {
             return;
         }

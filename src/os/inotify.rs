@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_into_a_folder_causes_an_event_and_what_is_only_written_there_is_not() {
+    fn a_new_entry_of_a_folder_is_an_event_and_a_write_is_not() {
         use std::io::Write as _;
 
         let scratch = Scratch::new();
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_behind_a_link_is_watched_and_the_one_before_it_no_more() {
+    fn the_watch_follows_a_link_to_its_new_file() {
         let (scratch, elsewhere) = (Scratch::new(), Scratch::new());
         let path = elsewhere.write("ids", b"1\n");
         let link = scratch.path().join("known-devices.txt");

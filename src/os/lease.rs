@@ -34,7 +34,7 @@ pub struct HeldLease<'a> {
 impl HeldLease<'_> {
     /// Whether the lease is still valid: no writer is waiting for it, and it was not revoked. If this is true after a
     /// read of the file, nobody wrote during that read.
-    pub fn stands(&self) -> bool {
+    pub fn is_valid(&self) -> bool {
         control(self.file, libc::F_GETLEASE, 0) == libc::F_RDLCK
     }
 }
@@ -47,7 +47,7 @@ impl Drop for HeldLease<'_> {
 }
 
 /// Asks for a read lease on a file opened read-only. Never blocks. The first call makes the process ignore SIGIO.
-pub fn probe(file: &File) -> Lease<'_> {
+pub fn request(file: &File) -> Lease<'_> {
     if Feature::Leases.available().is_err() {
         return Lease::Unknown;
     }
@@ -82,31 +82,31 @@ mod tests {
     use std::os::unix::fs::OpenOptionsExt;
 
     #[test]
-    fn a_lease_is_granted_only_while_nobody_writes() {
+    fn a_lease_is_granted_only_without_a_writer() {
         let dir = Scratch::new();
         let path = dir.write("a.bin", b"bytes");
         let file = File::open(&path).unwrap();
-        let Lease::Granted(held) = probe(&file) else {
+        let Lease::Granted(held) = request(&file) else {
             // Not every file system under a temporary folder has leases. If this one has none, it must not claim that
             // there is a writer.
-            assert!(matches!(probe(&file), Lease::Unknown));
+            assert!(matches!(request(&file), Lease::Unknown));
             return;
         };
-        assert!(held.stands());
+        assert!(held.is_valid());
         drop(held);
 
         let writer = OpenOptions::new().append(true).open(&path).unwrap();
-        assert!(matches!(probe(&file), Lease::Writer));
+        assert!(matches!(request(&file), Lease::Writer));
         drop(writer);
-        assert!(matches!(probe(&file), Lease::Granted(_)));
+        assert!(matches!(request(&file), Lease::Granted(_)));
     }
 
     #[test]
-    fn a_writer_who_comes_while_a_lease_is_held_does_not_get_in_and_is_noticed() {
+    fn a_lease_delays_a_new_writer_and_becomes_invalid() {
         let dir = Scratch::new();
         let path = dir.write("a.bin", b"bytes");
         let file = File::open(&path).unwrap();
-        let Lease::Granted(held) = probe(&file) else {
+        let Lease::Granted(held) = request(&file) else {
             return;
         };
         // With O_NONBLOCK, open fails instead of waiting for the lease.
@@ -114,14 +114,14 @@ mod tests {
         writing.append(true).custom_flags(libc::O_NONBLOCK);
         let refused = writing.open(&path).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
-        assert!(!held.stands());
+        assert!(!held.is_valid());
         drop(held);
         assert!(writing.open(&path).is_ok());
     }
 
     #[test]
-    fn a_file_that_is_not_regular_is_not_known_about() {
+    fn the_writers_of_a_special_file_are_unknown() {
         let file = File::open("/dev/null").unwrap();
-        assert!(matches!(probe(&file), Lease::Unknown));
+        assert!(matches!(request(&file), Lease::Unknown));
     }
 }

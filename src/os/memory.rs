@@ -47,7 +47,7 @@ impl Memfd {
         rustix::fs::fcntl_add_seals(&self.file, seals)?;
         let bytes = self.file.metadata()?.len();
         let size = usize::try_from(bytes).map_err(|_| Errno::NOMEM)?;
-        huge_pages::gather(&self.file, bytes, room);
+        huge_pages::collapse_file(&self.file, bytes, room);
         let held = self.file.metadata()?.blocks().saturating_mul(512);
         let mut options = MmapOptions::new();
         options.len(size);
@@ -254,7 +254,7 @@ mod tests {
 
     /// Kernels without huge pages change neither the pages nor the size that `held` returns.
     #[test]
-    fn with_room_for_huge_pages_the_same_bytes_lie_in_those() {
+    fn huge_pages_hold_the_same_bytes() {
         let bytes: Vec<u8> = (0..3_000_001u32).map(|n| (n % 251) as u8).collect();
         let small = whole_pages(3_000_001);
         for (room, most) in [(0, small), (small, small), (64 << 20, 64 << 20)] {
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_lines_are_left_out() {
+    fn malformed_lines_are_ignored() {
         for mounts in ["", "x\n", "1 2 3 - \n", "1 2 3 / /m rw - cgroup2\n"] {
             assert!(files("nonsense\n0:\n", mounts).is_empty());
         }

@@ -182,7 +182,7 @@ mod tests {
     /// Runs this test again in a child process. Blocked signals stay blocked over exec, so every thread of the child
     /// has them blocked, as in the server, where `catch` comes before the first thread.
     #[test]
-    fn signals_arrive_as_what_they_mean_and_end_nothing() {
+    fn signals_are_received_and_do_not_end_the_process() {
         if std::env::var_os(CHILD).is_some() {
             let signals = Signals::catch().unwrap();
             let raise = |signal| rustix::process::kill_process(getpid(), signal).unwrap();
@@ -203,7 +203,7 @@ mod tests {
         }
         let mut child = Command::new(std::env::current_exe().unwrap());
         child.args(["--exact", "--nocapture"]);
-        child.arg("os::process::tests::signals_arrive_as_what_they_mean_and_end_nothing");
+        child.arg("os::process::tests::signals_are_received_and_do_not_end_the_process");
         child.env(CHILD, "1");
         // SAFETY: between fork and exec only sigset and mask calls, which are async-signal-safe.
         unsafe {
@@ -215,8 +215,8 @@ mod tests {
             });
         }
         let output = child.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{:?}: {said}", output.status);
-        assert!(said.contains("1 passed"), "{said}");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{:?}: {text}", output.status);
+        assert!(text.contains("1 passed"), "{text}");
     }
 }

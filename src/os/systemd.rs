@@ -27,10 +27,10 @@ pub struct Passed {
 }
 
 /// Number of the first passed descriptor (SD_LISTEN_FDS_START).
-const FIRST: RawFd = 3;
+const FIRST_FD: RawFd = 3;
 
 /// Maximum number of descriptors that are taken.
-const MOST: usize = 256;
+const MAX_SOCKETS: usize = 256;
 
 /// Takes the passed sockets, once. They are announced in environment variables, where LISTEN_PID must be this process.
 /// They are set non-blocking and close-on-exec. Descriptors that are neither a listener nor a datagram socket of the
@@ -38,7 +38,7 @@ const MOST: usize = 256;
 pub fn passed_sockets() -> Passed {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     let variable = |name| std::env::var(name).ok();
-    let names = announced(
+    let names = socket_names(
         variable("LISTEN_PID").as_deref(),
         variable("LISTEN_FDS").as_deref(),
         variable("LISTEN_FDNAMES").as_deref(),
@@ -48,7 +48,7 @@ pub fn passed_sockets() -> Passed {
         return Passed::default();
     }
     let mut passed = Passed::default();
-    for (fd, name) in (FIRST..).zip(names) {
+    for (fd, name) in (FIRST_FD..).zip(names) {
         // SAFETY: only fcntl uses the descriptor: one that is not open gives EBADF.
         let open = rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(fd) });
         if open.is_err() {
@@ -57,13 +57,13 @@ pub fn passed_sockets() -> Passed {
         }
         // SAFETY: the descriptor is open, and systemd passed it to this process (LISTEN_PID) to own; it is taken only
         // once (TAKEN), and no other code here takes descriptors that it did not open.
-        passed.sort_in(name, unsafe { OwnedFd::from_raw_fd(fd) });
+        passed.add(name, unsafe { OwnedFd::from_raw_fd(fd) });
     }
     passed
 }
 
 /// Returns the names of the passed sockets, in order; none if they are for another process.
-fn announced(
+fn socket_names(
     pid: Option<&str>,
     count: Option<&str>,
     names: Option<&str>,
@@ -76,17 +76,17 @@ fn announced(
     let names = names.unwrap_or_default().split(':').map(str::to_owned);
     names
         .chain(std::iter::repeat(String::new()))
-        .take(usize::min(count, MOST))
+        .take(usize::min(count, MAX_SOCKETS))
         .collect()
 }
 
 impl Passed {
     /// Adds a socket to the list of its kind.
-    fn sort_in(&mut self, name: String, fd: OwnedFd) {
-        match Sort::of(&fd) {
-            Ok(Sort::Listener) => self.tcp.push((name, TcpListener::from(fd))),
-            Ok(Sort::Datagrams) => self.udp.push((name, UdpSocket::from(fd))),
-            Ok(Sort::Other) => log::warn!(
+    fn add(&mut self, name: String, fd: OwnedFd) {
+        match SocketKind::of(&fd) {
+            Ok(SocketKind::Listener) => self.tcp.push((name, TcpListener::from(fd))),
+            Ok(SocketKind::Datagrams) => self.udp.push((name, UdpSocket::from(fd))),
+            Ok(SocketKind::Other) => log::warn!(
                 "the socket {name:?} from systemd is neither ListenStream= nor ListenDatagram= of an internet address; it is not used"
             ),
             Err(error) => {
@@ -97,27 +97,27 @@ impl Passed {
 }
 
 /// Kind of a passed socket.
-enum Sort {
+enum SocketKind {
     Listener,
     Datagrams,
     Other,
 }
 
-impl Sort {
-    fn of(fd: &OwnedFd) -> io::Result<Sort> {
+impl SocketKind {
+    fn of(fd: &OwnedFd) -> io::Result<SocketKind> {
         rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(fd, true)?;
         let family = sockopt::socket_domain(fd)?;
         if family != AddressFamily::INET && family != AddressFamily::INET6 {
-            return Ok(Sort::Other);
+            return Ok(SocketKind::Other);
         }
         let kind = sockopt::socket_type(fd)?;
         Ok(if kind == SocketType::DGRAM {
-            Sort::Datagrams
+            SocketKind::Datagrams
         } else if kind == SocketType::STREAM && sockopt::socket_acceptconn(fd)? {
-            Sort::Listener
+            SocketKind::Listener
         } else {
-            Sort::Other
+            SocketKind::Other
         })
     }
 }
@@ -130,18 +130,18 @@ pub fn notify(state: &str) {
     };
     let now = clock_gettime(ClockId::Monotonic);
     let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
-    let told = if state == "RELOADING=1" {
-        tell(&address, &format!("{state}\nMONOTONIC_USEC={micros}"))
+    let notified = if state == "RELOADING=1" {
+        send_state(&address, &format!("{state}\nMONOTONIC_USEC={micros}"))
     } else {
-        tell(&address, state)
+        send_state(&address, state)
     };
-    if let Err(error) = told {
+    if let Err(error) = notified {
         log::warn!("cannot tell systemd {state:?}: {error}");
     }
 }
 
 /// Sends one datagram to a path, or to an abstract name written with a leading `@`.
-fn tell(address: &OsStr, state: &str) -> io::Result<()> {
+fn send_state(address: &OsStr, state: &str) -> io::Result<()> {
     let to = match address.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(address)?,
@@ -161,9 +161,9 @@ mod tests {
 
     #[test]
     fn sockets_are_announced_only_to_the_process_they_are_for() {
-        let names = announced(Some("7"), Some("3"), Some("http:operator"), 7);
+        let names = socket_names(Some("7"), Some("3"), Some("http:operator"), 7);
         assert_eq!(names, ["http", "operator", ""]);
-        assert_eq!(announced(Some("7"), Some("2"), None, 7), ["", ""]);
+        assert_eq!(socket_names(Some("7"), Some("2"), None, 7), ["", ""]);
         for (pid, count) in [
             (Some("8"), Some("1")),
             (None, Some("1")),
@@ -172,9 +172,12 @@ mod tests {
             (Some("7"), Some("-1")),
             (Some("7"), Some("0")),
         ] {
-            assert!(announced(pid, count, Some("a:b"), 7).is_empty());
+            assert!(socket_names(pid, count, Some("a:b"), 7).is_empty());
         }
-        assert_eq!(announced(Some("7"), Some("999999999"), None, 7).len(), MOST);
+        assert_eq!(
+            socket_names(Some("7"), Some("999999999"), None, 7).len(),
+            MAX_SOCKETS
+        );
     }
 
     #[test]
@@ -182,13 +185,13 @@ mod tests {
         let mut passed = Passed::default();
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = tcp.local_addr().unwrap().port();
-        passed.sort_in("http".into(), tcp.into());
-        passed.sort_in("u".into(), UdpSocket::bind("127.0.0.1:0").unwrap().into());
-        passed.sort_in("unix".into(), UnixDatagram::unbound().unwrap().into());
+        passed.add("http".into(), tcp.into());
+        passed.add("u".into(), UdpSocket::bind("127.0.0.1:0").unwrap().into());
+        passed.add("unix".into(), UnixDatagram::unbound().unwrap().into());
         let connected = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-        passed.sort_in("not a listener".into(), connected.into());
+        passed.add("not a listener".into(), connected.into());
         let file = std::fs::File::open("/dev/null").unwrap();
-        passed.sort_in("no socket".into(), file.into());
+        passed.add("no socket".into(), file.into());
 
         assert_eq!((passed.tcp.len(), passed.udp.len()), (1, 1));
         let (name, listener) = &passed.tcp[0];
@@ -223,11 +226,11 @@ mod tests {
             socket
                 .set_read_timeout(Some(Duration::from_secs(5)))
                 .unwrap();
-            tell(&address, "READY=1").unwrap();
+            send_state(&address, "READY=1").unwrap();
             let mut buffer = [0; 64];
             let count = socket.recv(&mut buffer).unwrap();
             assert_eq!(&buffer[..count], b"READY=1");
         }
-        assert!(tell(OsStr::new("/nowhere/at/all"), "READY=1").is_err());
+        assert!(send_state(OsStr::new("/nowhere/at/all"), "READY=1").is_err());
     }
 }

@@ -43,29 +43,29 @@ impl Feature {
     }
 
     /// Stops the use of this feature in this process.
-    pub fn forgo(self) {
-        FORGONE.fetch_or(self.bit(), Ordering::Relaxed);
+    pub fn disable(self) {
+        DISABLED.fetch_or(self.bit(), Ordering::Relaxed);
     }
 
     /// Fails with the error of a kernel without the feature (ENOSYS), if this process does not use it.
     pub fn available(self) -> io::Result<()> {
-        match FORGONE.load(Ordering::Relaxed) & self.bit() {
+        match DISABLED.load(Ordering::Relaxed) & self.bit() {
             0 => Ok(()),
             _ => Err(io::Error::from_raw_os_error(libc::ENOSYS)),
         }
     }
 }
 
-static FORGONE: AtomicU8 = AtomicU8::new(0);
+static DISABLED: AtomicU8 = AtomicU8::new(0);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    // The end-to-end tests check that a forgone feature is unavailable: in this process it would be unavailable for all
+    // The end-to-end tests check that a disabled feature is unavailable: in this process it would be unavailable for all
     // other tests as well.
     #[test]
-    fn everything_is_available_at_first_and_has_a_bit_and_a_name_of_its_own() {
+    fn each_feature_is_available_and_has_its_own_bit_and_name() {
         let mut bits = 0;
         let mut names = Vec::new();
         for feature in Feature::ALL {

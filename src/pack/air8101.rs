@@ -1,7 +1,7 @@
 //! Script packages of Air8101: erased flash, `TAUL`, a length, and the image with a CRC-16 after every 32 bytes
 //! (docs/protocol.md 9f).
 
-use super::{LONGEST_IMAGE, PackError};
+use super::{MAX_IMAGE, PackError};
 use crate::firmware::package::crc16;
 
 /// Number of bytes of erased flash at the beginning.
@@ -74,7 +74,7 @@ pub fn is_package(bytes: &[u8]) -> bool {
 pub fn unpack(bytes: &[u8]) -> Result<Vec<u8>, PackError> {
     let coded = bytes
         .split_at_checked(HEADER)
-        .filter(|(_, coded)| is_package(bytes) && coded.len() <= coded_length(LONGEST_IMAGE))
+        .filter(|(_, coded)| is_package(bytes) && coded.len() <= coded_length(MAX_IMAGE))
         .map(|(_, coded)| coded);
     let image = coded.and_then(decode);
     image.ok_or_else(|| {

@@ -9,7 +9,7 @@ use nom::multi::length_data;
 use nom::number::complete::{le_u32, u8};
 use nom::{IResult, Parser};
 
-use super::{LONGEST_IMAGE, PackError, luadb, lzma};
+use super::{MAX_IMAGE, PackError, luadb, lzma};
 use crate::firmware::package::crc32;
 
 /// Magic number of EC7xx packages.
@@ -25,7 +25,7 @@ const HEADER: usize = 92;
 const VERSIONS: usize = 44;
 
 /// Maximum number of sectors that are unpacked.
-const MOST_SECTORS: usize = 16;
+const MAX_SECTORS: usize = 16;
 
 /// Number of properties in front of a packed block.
 const PROPERTIES: u8 = 5;
@@ -129,7 +129,7 @@ pub fn unpack(bytes: &[u8]) -> Result<Vec<Sector>, PackError> {
         let (packed, after) = after.split_at_checked(packed).ok_or_else(damaged)?;
         let length = usize::try_from(header.length).unwrap_or(usize::MAX);
         total = length.saturating_add(total);
-        if total > LONGEST_IMAGE || sectors.len() == MOST_SECTORS {
+        if total > MAX_IMAGE || sectors.len() == MAX_SECTORS {
             return Err(luadb::too_long(total));
         }
         let image = unpack_blocks(packed, length, header.block)?;

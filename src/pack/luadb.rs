@@ -11,16 +11,16 @@ use nom::number::complete::{le_u16, le_u32, u8};
 use nom::sequence::{preceded, terminated};
 use nom::{IResult, Parser};
 
-use super::{LONGEST_IMAGE, PackError};
+use super::{MAX_IMAGE, PackError};
 
 /// The first bytes of the image and of each file in it.
 pub const MAGIC: [u8; 6] = [0x01, 0x04, 0x5a, 0xa5, 0x5a, 0xa5];
 
 /// Maximum length of a file name in bytes. LuatOS copies a name into 32 bytes without checking its length.
-pub const LONGEST_NAME: usize = 31;
+pub const MAX_NAME: usize = 31;
 
 /// Maximum number of files in an image, including the checksum. LuatOS mounts no image with more.
-pub const MOST_FILES: usize = 1024;
+pub const MAX_FILES: usize = 1024;
 
 /// Name of the last file: the MD5 of every byte of the image before those 16 bytes.
 pub const CHECKSUM: &str = ".airm2m_all_crc#.bin";
@@ -73,7 +73,7 @@ pub fn build(files: &[ImageFile<'_>]) -> Result<Vec<u8>, PackError> {
     let checksum = Md5::digest(&image);
     image.extend(checksum);
     match image.len() {
-        0..=LONGEST_IMAGE => Ok(image),
+        0..=MAX_IMAGE => Ok(image),
         length => Err(too_long(length)),
     }
 }
@@ -86,29 +86,29 @@ pub fn is_script(name: &str) -> bool {
 /// Returns the error for an image that is too large for every module.
 pub(super) fn too_long(length: usize) -> PackError {
     PackError::new(format!(
-        "the script image has {length} bytes, and more than {LONGEST_IMAGE} fit no module: leave files out"
+        "the script image has {length} bytes, and more than {MAX_IMAGE} fit no module: leave files out"
     ))
 }
 
 fn check_files(files: &[ImageFile<'_>]) -> Result<(), PackError> {
-    if files.len() >= MOST_FILES {
+    if files.len() >= MAX_FILES {
         return Err(PackError::new(format!(
             "there are {} files, and LuatOS mounts no image with more than {}: leave files out",
             files.len(),
-            MOST_FILES - 1
+            MAX_FILES - 1
         )));
     }
     let total: usize = files.iter().map(|file| file.data.len()).sum();
-    if total > LONGEST_IMAGE {
+    if total > MAX_IMAGE {
         return Err(too_long(total));
     }
     let mut seen = HashSet::new();
     for ImageFile { name, .. } in files {
         let problem = match name.len() {
             0 => Some("has no name"),
-            _ if name.len() > LONGEST_NAME => {
+            _ if name.len() > MAX_NAME => {
                 return Err(PackError::new(format!(
-                    "the name `{name}` has {} bytes, and LuatOS reads at most {LONGEST_NAME}: give the file a \
+                    "the name `{name}` has {} bytes, and LuatOS reads at most {MAX_NAME}: give the file a \
                      shorter name",
                     name.len()
                 )));

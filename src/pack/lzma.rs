@@ -12,7 +12,7 @@ use super::PackError;
 pub(super) const BLOCK: u32 = 0x40000;
 
 /// Maximum size of the dictionary of a block to unpack, in bytes.
-const LARGEST_DICTIONARY: u32 = 1 << 20;
+const MAX_DICTIONARY: u32 = 1 << 20;
 
 /// Returns the properties: lc 3, lp 1, pb 2, then the size of the dictionary.
 pub(super) fn properties() -> [u8; 5] {
@@ -50,7 +50,7 @@ pub(super) fn decompress(
 ) -> Result<Vec<u8>, PackError> {
     let [first, dictionary @ ..] = properties;
     let dictionary = u32::from_le_bytes(dictionary);
-    if dictionary > LARGEST_DICTIONARY {
+    if dictionary > MAX_DICTIONARY {
         return Err(PackError::new(format!(
             "a block asks for an LZMA dictionary of {dictionary} bytes, and known packages have {BLOCK}"
         )));

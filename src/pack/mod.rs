@@ -44,4 +44,4 @@ impl fmt::Display for PackError {
 impl std::error::Error for PackError {}
 
 /// Maximum length of a script image in bytes. The largest script region of a known core is smaller.
-pub const LONGEST_IMAGE: usize = 8 << 20;
+pub const MAX_IMAGE: usize = 8 << 20;

@@ -10,7 +10,7 @@ use crate::firmware::name::{Marker, SentName, firmware_path};
 use crate::firmware::package::{ChipFamily, Inspector, PackageKind};
 
 /// Images of EC7xx and Air8101 modules are padded with zeros to a multiple of this number of bytes.
-const FILL: usize = 1024;
+const PADDING: usize = 1024;
 
 /// A chip for which script packages can be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,14 +58,14 @@ impl ScriptTarget {
                 "packages for the chip `{}` are not built here: {}. In Luatools choose 生成差分/升级文件 (make a delta \
                  or upgrade file) and put the .bin that it makes into the firmware folder",
                 chip.escape_debug(),
-                known_of(other)
+                known_about(other)
             ))),
         }
     }
 }
 
 /// Returns what is known of the packages of other chips (docs/protocol.md 5b, 9f).
-fn known_of(family: Option<ChipFamily>) -> &'static str {
+fn known_about(family: Option<ChipFamily>) -> &'static str {
     match family {
         Some(ChipFamily::Air1601) => {
             "Air1601 and Air1602 use the container of EC7xx with another magic number, and there is no package of the \
@@ -130,9 +130,9 @@ impl Plan {
         let target = ScriptTarget::of_chip(&soc.chip)?;
         let identity = Identity::read(&database.files)?;
         let project = first(&options.project, &identity.project, &soc.project);
-        let project = project.ok_or_else(|| unsaid("project", "PROJECT"))?;
+        let project = project.ok_or_else(|| missing("project", "PROJECT"))?;
         let version = first(&options.version, &identity.version, &soc.version);
-        let version = version.ok_or_else(|| unsaid("version", "VERSION"))?;
+        let version = version.ok_or_else(|| missing("version", "VERSION"))?;
         let named = CoreName::read(soc_name);
         let core = soc.core.clone().or(named.core).ok_or_else(|| {
             PackError::new(
@@ -203,7 +203,7 @@ fn first(option: &Option<String>, script: &Option<String>, soc: &Option<String>)
         .cloned()
 }
 
-fn unsaid(flag: &str, name: &str) -> PackError {
+fn missing(flag: &str, name: &str) -> PackError {
     PackError::new(format!(
         "the main script does not assign a text to {name} (as in {name} = \"…\"), and info.json does not say it: give \
          it with --{flag}, exactly as the script has it when it runs"
@@ -297,7 +297,7 @@ pub fn package(plan: &Plan, image: &[u8]) -> Result<Vec<u8>, PackError> {
     }
     let mut image = image.to_vec();
     if plan.target != ScriptTarget::Ec618 {
-        image.resize(image.len().next_multiple_of(FILL), 0);
+        image.resize(image.len().next_multiple_of(PADDING), 0);
     }
     let flashed = match plan.target {
         ScriptTarget::Air8101 => air8101::coded_length(image.len()),
@@ -311,7 +311,7 @@ pub fn package(plan: &Plan, image: &[u8]) -> Result<Vec<u8>, PackError> {
              compile the scripts with Luatools, or take a core with a larger region"
         )));
     }
-    if image.len() > super::LONGEST_IMAGE {
+    if image.len() > super::MAX_IMAGE {
         return Err(luadb::too_long(image.len()));
     }
     let package = match plan.target {

@@ -6,12 +6,12 @@ use std::io::{Cursor, Read, Seek};
 use super::luadb::{self, LuaDb};
 use super::script::Identity;
 use super::soc::Soc;
-use super::{LONGEST_IMAGE, PackError, air8101, ec};
+use super::{MAX_IMAGE, PackError, air8101, ec};
 use crate::firmware::package::Inspector;
 use crate::logging::Printable;
 
 /// Maximum length of a package that is shown, in bytes.
-const LONGEST_PACKAGE: u64 = 2 * LONGEST_IMAGE as u64;
+const MAX_PACKAGE: u64 = 2 * MAX_IMAGE as u64;
 
 /// Describes a file. `name`: name of the file, whose ending the inspector considers too.
 pub fn show<R: Read + Seek>(name: &str, mut source: R) -> Result<String, PackError> {
@@ -31,12 +31,12 @@ pub fn show<R: Read + Seek>(name: &str, mut source: R) -> Result<String, PackErr
     }
     let mut bytes = Vec::new();
     source
-        .take(LONGEST_PACKAGE + 1)
+        .take(MAX_PACKAGE + 1)
         .read_to_end(&mut bytes)
         .map_err(failed)?;
-    if bytes.len() as u64 > LONGEST_PACKAGE {
+    if bytes.len() as u64 > MAX_PACKAGE {
         return Err(PackError::new(format!(
-            "the file has more than {LONGEST_PACKAGE} bytes, and no script package has"
+            "the file has more than {MAX_PACKAGE} bytes, and no script package has"
         )));
     }
     show_package(&mut out, name, &bytes)?;
@@ -45,7 +45,7 @@ pub fn show<R: Read + Seek>(name: &str, mut source: R) -> Result<String, PackErr
 
 fn show_soc(out: &mut String, soc: &Soc) -> Result<(), PackError> {
     let info = &soc.info;
-    let said = |text: &Option<String>| text.clone().unwrap_or_else(|| "not given".to_owned());
+    let or_missing = |text: &Option<String>| text.clone().unwrap_or_else(|| "not given".to_owned());
     let number = |number: Option<usize>, unit: &str| {
         number.map_or("not given".to_owned(), |number| format!("{number} {unit}"))
     };
@@ -54,13 +54,13 @@ fn show_soc(out: &mut String, soc: &Soc) -> Result<(), PackError> {
         .map_or("not given".to_owned(), |address| format!("{address:#x}"));
     line(out, "kind", "factory file (.soc)");
     line(out, "chip", &info.chip);
-    line(out, "core", &said(&info.core));
+    line(out, "core", &or_missing(&info.core));
     line(out, "script region", &number(info.region, "bytes"));
     line(out, "script address", &address);
     let bits = info.integers.map(|size| usize::from(size.bits()));
     line(out, "Lua integers", &number(bits, "bits"));
-    line(out, "project", &said(&info.project));
-    line(out, "version", &said(&info.version));
+    line(out, "project", &or_missing(&info.project));
+    line(out, "version", &or_missing(&info.version));
     line(out, "files", &soc.names.join(", "));
     match &soc.image {
         None => line(out, &info.script_file, "not in this file"),

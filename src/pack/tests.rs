@@ -124,13 +124,13 @@ fn files_that_luatos_cannot_mount_are_refused() {
         let error = refused(&files);
         assert!(error.contains(part), "{error}");
     }
-    let names: Vec<String> = (0..luadb::MOST_FILES).map(|n| format!("{n}.txt")).collect();
+    let names: Vec<String> = (0..luadb::MAX_FILES).map(|n| format!("{n}.txt")).collect();
     let files: Vec<_> = names.iter().map(|name| file(name, b"")).collect();
     assert!(luadb::build(&files).is_err());
     let most = luadb::build(&files[1..]).unwrap();
     assert_eq!(
         luadb::read(&most).unwrap().files.len(),
-        luadb::MOST_FILES - 1
+        luadb::MAX_FILES - 1
     );
 }
 

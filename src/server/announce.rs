@@ -19,7 +19,7 @@ const MAX_LOGGED: usize = 20;
 const MAX_QUARANTINED: usize = 40;
 
 /// Logs the listeners, with a warning if no module can reach them.
-pub(super) fn listeners(listeners: &[(&'static str, SocketAddr)]) {
+pub(super) fn log_listeners(listeners: &[(&'static str, SocketAddr)]) {
     for (protocol, address) in listeners {
         log::info!(target: "listen", proto = *protocol, address:% = address; "");
     }
@@ -39,21 +39,21 @@ pub(super) fn listeners(listeners: &[(&'static str, SocketAddr)]) {
 }
 
 /// Logs the first catalogue.
-pub(super) fn all(catalog: &Catalog) {
+pub(super) fn log_catalog(catalog: &Catalog) {
     log::info!(
         target: "folder",
         projects = catalog.projects().len(), releases = catalog.release_count(),
         quarantined = catalog.quarantined.len(), waiting = catalog.waiting.len();
         "the firmware folder was scanned"
     );
-    changes(&Catalog::default(), catalog);
+    log_changes(&Catalog::default(), catalog);
     for notice in notices(&Catalog::default(), catalog) {
         notice.log();
     }
 }
 
 /// Logs releases that are new or have other files or other rules.
-pub(super) fn changes(before: &Catalog, now: &Catalog) {
+pub(super) fn log_changes(before: &Catalog, now: &Catalog) {
     let changed = changed(before, now);
     for &(project, release) in changed.iter().take(MAX_LOGGED) {
         let audience = audience(release);
@@ -86,7 +86,7 @@ pub(super) fn notices(before: &Catalog, now: &Catalog) -> Vec<Notice> {
     }
     for (project, release) in changed(before, now) {
         let old = earlier(before, project, release);
-        if old.is_some_and(is_paused_by_a_person) && !is_paused(release) {
+        if old.is_some_and(is_paused_by_person) && !is_paused(release) {
             let (project, version) = (&project.name, &release.version_text);
             notices.push(Notice::new(NoticeKind::Resumed, project, version, ""));
         }
@@ -108,7 +108,7 @@ fn is_paused(release: &Release) -> bool {
     matches!(release.rules.paused, Some(Paused::Yes | Paused::Because(_)))
 }
 
-fn is_paused_by_a_person(release: &Release) -> bool {
+fn is_paused_by_person(release: &Release) -> bool {
     let by_fuse =
         matches!(&release.rules.paused, Some(Paused::Because(why)) if why.starts_with(FUSE));
     is_paused(release) && !by_fuse
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_changed_is_told() {
+    fn only_changed_releases_are_logged() {
         let two = [("A/1.0.0/u.bin", 1), ("A/1.0.1/u.bin", 2)];
         let first = catalogue(&two, "{}");
         assert_eq!(versions(&Catalog::default(), &first), ["1.0.0", "1.0.1"]);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_pause_by_a_person_is_a_notice_and_that_of_the_fuse_is_the_fleets() {
+    fn only_the_end_of_a_pause_by_a_person_is_a_notice() {
         let with = |rules: &str| catalogue(&[("A/1.0.0/u.bin", 1)], rules);
         for (before, now, is_told) in [
             (r#"{"paused": true}"#, "{}", true),
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn each_quarantined_file_is_a_notice_once_and_most_are_counted() {
+    fn each_quarantined_file_is_one_notice_up_to_the_limit() {
         let with = |paths: &[&str]| {
             let quarantined = paths.iter().map(|path| Remark::new(*path, "damaged"));
             Catalog::build(ScanResult {

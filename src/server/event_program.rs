@@ -23,16 +23,16 @@ use crate::os::process::start_thread;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Minimum time between two log lines on failures.
-const QUIET: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Time for the waiting notices when the server stops.
-const STOP: Duration = Duration::from_secs(5);
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Maximum time between two checks of a running program.
-const LOOK: Duration = Duration::from_millis(200);
+const MAX_POLL: Duration = Duration::from_millis(200);
 
 /// Environment variables of the server that the program does not get: a secret, and those of the server's process.
-const OWN: [&str; 5] = [
+const REMOVED_VARIABLES: [&str; 5] = [
     "LUAT_OTA_OPERATOR_TOKEN",
     "NOTIFY_SOCKET",
     "LISTEN_FDS",
@@ -69,10 +69,10 @@ impl EventProgram {
         Some(EventProgram { ended })
     }
 
-    /// Waits until the program has got the notices in the queue, for at most [`STOP`].
+    /// Waits until the program has got the notices in the queue, for at most [`STOP_TIMEOUT`].
     pub fn stop(self, events: &mut Events) {
         events.set_program(None);
-        if self.ended.recv_timeout(STOP) == Err(RecvTimeoutError::Timeout) {
+        if self.ended.recv_timeout(STOP_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
             log::warn!(target: "on-event", "the server stops; events that wait for the program are lost");
         }
     }
@@ -90,7 +90,7 @@ fn exists(program: &str) -> bool {
 /// Runs the program for each notice until the queue is closed and empty, and logs failures.
 fn run_each(words: &[String], notices: &Receiver<String>, counts: &ProgramCounts) {
     let (mut failed, mut dropped_before) = (0u32, 0u32);
-    let mut told: Option<Instant> = None;
+    let mut last_logged: Option<Instant> = None;
     for json in notices {
         let result = run(words, &json, DEADLINE);
         if result.is_err() {
@@ -98,8 +98,8 @@ fn run_each(words: &[String], notices: &Receiver<String>, counts: &ProgramCounts
             failed = failed.saturating_add(1);
         }
         let dropped = counts.dropped.load(Ordering::Relaxed);
-        let is_well = failed == 0 && dropped == dropped_before;
-        if is_well || told.is_some_and(|at| at.elapsed() < QUIET) {
+        let is_good = failed == 0 && dropped == dropped_before;
+        if is_good || last_logged.is_some_and(|at| at.elapsed() < LOG_INTERVAL) {
             continue;
         }
         let why = result.err();
@@ -108,7 +108,7 @@ fn run_each(words: &[String], notices: &Receiver<String>, counts: &ProgramCounts
             failed = failed, dropped = dropped.wrapping_sub(dropped_before);
             "{}", why.as_deref().unwrap_or("the program takes events more slowly than they come, or has failed")
         );
-        (failed, dropped_before, told) = (0, dropped, Some(Instant::now()));
+        (failed, dropped_before, last_logged) = (0, dropped, Some(Instant::now()));
     }
 }
 
@@ -123,7 +123,7 @@ fn run(words: &[String], json: &str, deadline: Duration) -> Result<(), String> {
         .stderr(Stdio::null())
         // Processes that the program starts are killed with it.
         .process_group(0);
-    for name in OWN {
+    for name in REMOVED_VARIABLES {
         command.env_remove(name);
     }
     let mut child = command
@@ -160,7 +160,7 @@ fn wait(child: &mut Child, deadline: Duration) -> io::Result<Option<ExitStatus>>
             return Ok(None);
         }
         thread::sleep(pause);
-        pause = pause.saturating_mul(2).min(LOOK);
+        pause = pause.saturating_mul(2).min(MAX_POLL);
     }
 }
 
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_fails_or_is_missing_says_so() {
+    fn a_failed_or_missing_program_is_an_error() {
         let folder = Scratch::new();
         let failed = run(&script(&folder, "exit 7"), "{}", DEADLINE).unwrap_err();
         assert!(failed.ends_with("failed: exit status: 7"), "{failed}");
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_at_the_stop_is_still_passed_on() {
+    fn waiting_notices_are_passed_on_at_the_stop() {
         let folder = Scratch::new();
         let words = script(&folder, "cat >> \"$1/out\"");
         let mut events = Events::default();

@@ -73,8 +73,8 @@ pub(super) async fn first_catalogue(
         }
     };
     let arrived = async {
-        let gone = |_| "the firmware folder is not watched any more".to_owned();
-        let mut catalog = catalogs.recv().await.map_err(gone)?;
+        let stopped_watching = |_| "the firmware folder is not watched any more".to_owned();
+        let mut catalog = catalogs.recv().await.map_err(stopped_watching)?;
         let mut patience = Timer::after(READ_FIRST);
         while catalog.reading && !catalog.is_unread() {
             let next = async { Some(catalogs.recv().await) };
@@ -83,7 +83,7 @@ pub(super) async fn first_catalogue(
                 None
             };
             match future::or(next, late).await {
-                Some(next) => catalog = next.map_err(gone)?,
+                Some(next) => catalog = next.map_err(stopped_watching)?,
                 None => break,
             }
         }

@@ -116,8 +116,8 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
         let Some(first) = firmware_folder::first_catalogue(&catalogs, signals).await? else {
             return Ok(());
         };
-        announce::all(&first);
-        announce::listeners(&sockets.addresses());
+        announce::log_catalog(&first);
+        announce::log_listeners(&sockets.addresses());
         let service = service(&settings, &state, &watcher, Rc::clone(&fleet));
         service.replace_catalog(Arc::clone(&first));
 

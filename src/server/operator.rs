@@ -24,7 +24,7 @@ use crate::os::process::{start_thread, unblock};
 use crate::state::{self, ServerState};
 
 /// The listener and the tokens, opened before the first scan.
-pub(super) struct Prepared {
+pub(super) struct PreparedOperator {
     listener: TcpListener,
     address: SocketAddr,
     token: Token,
@@ -40,12 +40,12 @@ pub(super) fn prepare(
     settings: &Settings,
     state: &ServerState,
     passed: Option<TcpListener>,
-) -> Result<Option<Prepared>, String> {
+) -> Result<Option<PreparedOperator>, String> {
     let wanted = &settings.operator;
     let listener = match (passed, wanted.address) {
         (Some(listener), _) => listener,
         (None, Some(address)) => {
-            guarded(settings, address)?;
+            check_token(settings, address)?;
             connection::listen(address)?
         }
         (None, None) => return Ok(None),
@@ -53,7 +53,7 @@ pub(super) fn prepare(
     let address = listener
         .local_addr()
         .map_err(|error| format!("the operator's listener has no address: {error}"))?;
-    guarded(settings, address)?;
+    check_token(settings, address)?;
     let (text, file) = (wanted.token.as_deref(), wanted.token_file.as_deref());
     // Files of a version without a read token. A token file that the settings name may have been written before the
     // first start, also into the state folder.
@@ -79,7 +79,7 @@ pub(super) fn prepare(
             state.write_later(name, format!("{}\n", token.text), mode);
         }
     }
-    Ok(Some(Prepared {
+    Ok(Some(PreparedOperator {
         listener,
         address,
         token,
@@ -89,7 +89,7 @@ pub(super) fn prepare(
 }
 
 /// Checks that a non-loopback listener has an explicit token.
-fn guarded(settings: &Settings, address: SocketAddr) -> Result<(), String> {
+fn check_token(settings: &Settings, address: SocketAddr) -> Result<(), String> {
     let wanted = &settings.operator;
     let has_token = wanted.token.is_some() || wanted.token_file.is_some();
     if has_token || address.ip().to_canonical().is_loopback() {
@@ -101,7 +101,7 @@ fn guarded(settings: &Settings, address: SocketAddr) -> Result<(), String> {
     ))
 }
 
-impl Prepared {
+impl PreparedOperator {
     /// Starts to serve, and logs the address. The task ends after the stop, when all connections are closed.
     pub(super) fn open(
         self,
@@ -112,14 +112,14 @@ impl Prepared {
         stop: &Stop,
         state_changed: Notify,
     ) -> Task<()> {
-        let Prepared {
+        let PreparedOperator {
             listener,
             address,
             token,
             read,
             state,
         } = self;
-        say(address, &token);
+        log_url(address, &token);
         let read = read.as_ref().map(|read| read.text.as_str());
         let access = Access::new(&token.text, read, &settings.operator.hosts, address);
         let stamp = named_tokens::stamp(&state);
@@ -201,7 +201,7 @@ fn sweep(folder: PathBuf) {
 }
 
 /// Logs the URL, with the token only at the start that generated it. On a terminal the token is always shown.
-fn say(address: SocketAddr, token: &Token) {
+fn log_url(address: SocketAddr, token: &Token) {
     log::info!(target: "listen", proto = "operator", address:% = address; "");
     let at = SocketAddr::new(
         match address.ip() {
@@ -226,6 +226,6 @@ fn say(address: SocketAddr, token: &Token) {
     let mut stderr = std::io::stderr();
     if !token.is_new() && stderr.is_terminal() {
         // Not through the log, because the log may be stored.
-        let _nobody_reads = writeln!(stderr, "operator: http://{at}/#token={text}");
+        let _ignored = writeln!(stderr, "operator: http://{at}/#token={text}");
     }
 }

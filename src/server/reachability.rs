@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_that_modules_cannot_reach_is_warned_of() {
+    fn a_listener_that_modules_cannot_reach_causes_a_warning() {
         for (listeners, own, place) in [
             (
                 &["127.0.0.1:8080"][..],
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_that_modules_can_reach_is_not() {
+    fn a_listener_that_modules_can_reach_causes_no_warning() {
         for (listeners, own) in [
             (&["[::]:8080"][..], &["192.168.1.2", "8.8.8.8"][..]),
             (&["[::]:8080"], &["2a00::1"]),

@@ -73,25 +73,25 @@ impl RulesEdits {
             } = request;
             let (project, version) = (project.as_str(), version.as_str());
             let catalog = Arc::clone(&self.service.catalog.borrow());
-            let is_there = catalog.project(project).is_some_and(|project| {
+            let exists = catalog.project(project).is_some_and(|project| {
                 let mut releases = project.releases.iter();
                 releases.any(|release| *release.version_text == *version)
             });
             // Only if the release exists: otherwise the edit would create a folder for it.
-            let written = match is_there {
+            let written = match exists {
                 true => {
                     let (root, of, to) =
                         (self.folder.clone(), project.to_owned(), version.to_owned());
-                    retried("resuming", move || edit::resume(&root, &of, &to)).await
+                    with_retries("resuming", move || edit::resume(&root, &of, &to)).await
                 }
                 false => Ok(()),
             };
-            let was_kept = {
+            let was_paused = {
                 let mut fleet = self.service.fleet.borrow_mut();
                 fleet.resume_release(project, version, Instant::now())
             };
             match written {
-                Ok(()) if is_there || was_kept => {
+                Ok(()) if exists || was_paused => {
                     log::info!(target: "resume", project = project, version = version; "resumed");
                     let change = ChangeEntry::new(ChangeEntry::RESUME, project, version, "");
                     let mut fleet = self.service.fleet.borrow_mut();
@@ -121,7 +121,7 @@ impl RulesEdits {
     pub async fn pause(self, fused: Fused) {
         let (root, paused) = (self.folder, fused.clone());
         let pause = move || edit::pause(&root, &paused.project, &paused.version, &paused.sentence);
-        let written = retried("pausing", pause).await;
+        let written = with_retries("pausing", pause).await;
         if let Err(why) = &written {
             log::warn!(
                 target: "fuse",
@@ -136,7 +136,7 @@ impl RulesEdits {
 }
 
 /// Edits a file on a thread of this name, and tries again if another program changes the file. The error is a sentence.
-async fn retried(
+async fn with_retries(
     thread: &str,
     edit: impl Fn() -> Result<(), EditError> + Send + 'static,
 ) -> Result<(), String> {

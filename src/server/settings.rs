@@ -109,7 +109,7 @@ impl Settings {
             );
         }
         for feature in &self.without {
-            feature.forgo();
+            feature.disable();
             log::warn!(target: "flags", "{} is disabled by --without", feature.name());
         }
         #[cfg(not(feature = "operator"))]

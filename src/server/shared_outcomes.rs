@@ -24,13 +24,13 @@ use crate::os::process::{self, start_thread, unblock};
 use crate::state::{ServerState, StateFolder, write_atomically, write_with_mode};
 
 /// Time between two exchanges.
-const EVERY: Duration = Duration::from_secs(5);
+const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Time for the last exchange when the server stops.
-const STOP: Duration = Duration::from_secs(2);
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Maximum number of files of other servers.
-const PEERS: usize = 64;
+const MAX_PEERS: usize = 64;
 
 /// Name of the file in the state folder with the name of this server's file.
 const NAME: &str = "fleet-name";
@@ -195,7 +195,7 @@ impl SharedFolder {
             names.extend(name.map(str::to_owned));
         }
         names.sort_unstable();
-        names.truncate(PEERS);
+        names.truncate(MAX_PEERS);
         let count = self.peers.len();
         self.peers.retain(|name, _| names.contains(name));
         let mut has_changed = count != self.peers.len();
@@ -265,11 +265,11 @@ fn identity(about: &Metadata) -> FileIdentity {
 /// Returns the name of this server's file: 16 random hexadecimal digits, stored in the state folder.
 fn name(state: &StateFolder) -> String {
     let path = state.path().join(NAME);
-    let kept = fs::read_to_string(&path).unwrap_or_default();
-    let kept = kept.trim_end();
-    let is_name = kept.len() == 16 && kept.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let stored = fs::read_to_string(&path).unwrap_or_default();
+    let stored = stored.trim_end();
+    let is_name = stored.len() == 16 && stored.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_name {
-        return format!("{kept}{ENDING}");
+        return format!("{stored}{ENDING}");
     }
     let new = format!("{:016x}", random());
     if state.is_claimed()
@@ -303,11 +303,12 @@ pub(super) async fn share(folder: Arc<Mutex<SharedFolder>>, service: Rc<Service>
             }
         };
         fleet.borrow_mut().exchanged(exchanged, Instant::now());
-        Timer::after(EVERY).await;
+        Timer::after(INTERVAL).await;
     }
 }
 
-/// Writes the last outcomes, when nothing is served any more and a running exchange has ended. Waits at most [`STOP`].
+/// Writes the last outcomes, when nothing is served any more and a running exchange has ended. Waits at most
+/// [`STOP_TIMEOUT`].
 pub(super) fn share_last(folder: &Arc<Mutex<SharedFolder>>, fleet: &mut Fleet) {
     let Some(own) = fleet.own_outcomes(Instant::now(), unix_now()) else {
         return;
@@ -321,10 +322,10 @@ pub(super) fn share_last(folder: &Arc<Mutex<SharedFolder>>, fleet: &mut Fleet) {
             let path = folder.path.display();
             log::warn!(target: "fleet", "{path} cannot be written: the last outcomes are not shared: {error}");
         }
-        let _nobody_waits = sender.try_send(());
+        let _ignored = sender.try_send(());
     };
     if start_thread("fleet", Box::new(write)).is_ok() {
-        let _is_written = written.recv_timeout(STOP);
+        let _is_written = written.recv_timeout(STOP_TIMEOUT);
     }
 }
 

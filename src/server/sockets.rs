@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_is_a_sentence_with_the_flag_to_change() {
+    fn the_error_on_a_taken_port_names_the_flag_to_change() {
         let error = io::Error::from_raw_os_error(libc::EADDRINUSE);
         assert_eq!(
             sentence(address("[::]:8080"), "--http", &error),

@@ -61,7 +61,7 @@ pub(super) async fn follow_catalogues(
     while let Ok(catalog) = catalogs.recv().await {
         let is_acquainted = service.fleet.borrow().is_acquainted();
         service.replace_catalog(Arc::clone(&catalog));
-        announce::changes(&current, &catalog);
+        announce::log_changes(&current, &catalog);
         for notice in announce::notices(&current, &catalog) {
             match is_acquainted {
                 true => service.fleet.borrow_mut().notify(notice),

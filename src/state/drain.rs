@@ -41,7 +41,7 @@ mod tests {
     use crate::os::scratch::Scratch;
 
     #[test]
-    fn the_last_request_counts_and_is_taken_once() {
+    fn the_last_request_is_taken_once() {
         let scratch = Scratch::new();
         let folder = scratch.path();
         assert_eq!(take(folder), None);

@@ -38,7 +38,7 @@ pub fn set_aside_damaged(path: &Path, error: &dyn Display, cost: &str) -> bool {
 
 /// Renames a damaged file to `NAME.damaged` (or `NAME.damaged-2` and so on) and returns the new path.
 pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    const MOST: u32 = 100;
+    const MAX_DAMAGED: u32 = 100;
     let named = |number: u32| {
         let mut aside = path.as_os_str().to_owned();
         aside.push(match number {
@@ -48,7 +48,7 @@ pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
         PathBuf::from(aside)
     };
     let is_free = |aside: &PathBuf| std::fs::symlink_metadata(aside).is_err();
-    let aside = (1..=MOST).map(named).find(is_free);
+    let aside = (1..=MAX_DAMAGED).map(named).find(is_free);
     let aside = aside.ok_or(ErrorKind::AlreadyExists)?;
     std::fs::rename(path, &aside)?;
     Ok(aside)
@@ -65,14 +65,14 @@ pub fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(ErrorKind::InvalidInput.into());
     };
-    let mut beside = OsString::from(".");
-    beside.push(name);
-    beside.push(".tmp");
-    let beside = folder.join(beside);
-    match std::fs::remove_file(&beside) {
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(".tmp");
+    let temporary = folder.join(temporary);
+    match std::fs::remove_file(&temporary) {
         // Not a file: for example a folder.
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            set_aside(&beside)?;
+            set_aside(&temporary)?;
         }
         _ => {}
     }
@@ -81,17 +81,17 @@ pub fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
             .write(true)
             .create_new(true)
             .mode(PRIVATE)
-            .open(&beside)?;
+            .open(&temporary)?;
         if mode != PRIVATE {
             // Not every file system supports permissions.
             file.set_permissions(Permissions::from_mode(mode)).ok();
         }
         file.write_all(bytes)?;
         file.sync_all()?;
-        std::fs::rename(&beside, path)
+        std::fs::rename(&temporary, path)
     })();
     if written.is_err() {
-        std::fs::remove_file(&beside).ok();
+        std::fs::remove_file(&temporary).ok();
         return written;
     }
     sync_folder(folder);
@@ -107,22 +107,22 @@ pub(super) fn create_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut number = [0; 8];
     process::random(&mut number)?;
     // Each process has its own temporary file.
-    let mut beside = OsString::from(".");
-    beside.push(name);
-    beside.push(format!(".{:016x}.tmp", u64::from_ne_bytes(number)));
-    let beside = folder.join(beside);
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{:016x}.tmp", u64::from_ne_bytes(number)));
+    let temporary = folder.join(temporary);
     let created = (|| {
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(PRIVATE)
-            .open(&beside)?;
+            .open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         // Unlike a rename, a hard link replaces nothing on any file system.
-        std::fs::hard_link(&beside, path)
+        std::fs::hard_link(&temporary, path)
     })();
-    std::fs::remove_file(&beside).ok();
+    std::fs::remove_file(&temporary).ok();
     match created {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
         _ => sync_folder(folder),

@@ -28,7 +28,7 @@ fn the_secret_is_made_once_and_only_its_owner_can_read_it() {
 }
 
 #[test]
-fn a_second_server_is_told_what_to_do() {
+fn the_error_of_a_second_server_names_the_remedy() {
     let scratch = Scratch::new();
     let first = ServerState::open(Some(scratch.path()), scratch.path(), None).unwrap();
     let Err(sentence) = ServerState::open(Some(scratch.path()), scratch.path(), None) else {
@@ -45,7 +45,7 @@ fn a_second_server_is_told_what_to_do() {
 
 // Case 50.
 #[test]
-fn a_damaged_secret_is_set_aside_and_made_anew() {
+fn a_damaged_secret_is_set_aside_and_replaced() {
     let digits = "0".repeat(63);
     for text in ["", "abc", "\n", &"g".repeat(64), &digits, "\u{0}\u{0}"] {
         let scratch = Scratch::new();
@@ -94,7 +94,7 @@ fn link_at(path: &Path) {
 }
 
 #[test]
-fn what_is_set_aside_replaces_nothing() {
+fn a_file_that_is_set_aside_replaces_no_other() {
     let scratch = Scratch::new();
     let path = scratch.path().join("secret");
     for text in ["one", "two", "three"] {
@@ -107,7 +107,7 @@ fn what_is_set_aside_replaces_nothing() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_used_stops_nothing_and_is_used_when_it_can_be() {
+fn a_server_runs_without_its_folder_and_uses_it_later() {
     for named in [true, false] {
         if !named && std::env::var_os("STATE_DIRECTORY").is_some() {
             continue;
@@ -146,7 +146,7 @@ fn a_folder_that_cannot_be_used_stops_nothing_and_is_used_when_it_can_be() {
 }
 
 #[test]
-fn a_retry_does_not_replace_what_somebody_has_put_there() {
+fn a_retry_does_not_replace_a_file_of_another_program() {
     let scratch = Scratch::new();
     let state = ServerState::open(Some(scratch.path()), scratch.path(), None).unwrap();
     std::fs::write(scratch.path().join("token"), "theirs").unwrap();
@@ -157,7 +157,7 @@ fn a_retry_does_not_replace_what_somebody_has_put_there() {
 }
 
 #[test]
-fn the_state_lies_in_the_firmware_folder_where_nothing_else_is_said() {
+fn the_default_state_folder_is_in_the_firmware_folder() {
     if std::env::var_os("STATE_DIRECTORY").is_some() {
         return;
     }
@@ -171,7 +171,7 @@ fn the_state_lies_in_the_firmware_folder_where_nothing_else_is_said() {
 }
 
 #[test]
-fn the_first_of_systemds_folders_is_taken() {
+fn the_first_of_systemds_folders_is_used() {
     let from = |text: &str| from_systemd(Some(text.into()));
     assert_eq!(from("/var/lib/a:/var/lib/b"), Some("/var/lib/a".into()));
     assert_eq!(from(""), None);
@@ -192,7 +192,7 @@ fn secrets_of_two_boots_or_two_machines_differ() {
 }
 
 #[test]
-fn a_file_is_replaced_whole_and_leavings_of_a_kill_do_not_matter() {
+fn a_file_is_replaced_whole_also_after_a_kill() {
     let scratch = Scratch::new();
     let path = scratch.path().join("hashes.jsonl");
     std::fs::write(&path, "old").unwrap();
@@ -203,7 +203,7 @@ fn a_file_is_replaced_whole_and_leavings_of_a_kill_do_not_matter() {
 }
 
 #[test]
-fn where_writing_fails_the_old_file_stays() {
+fn a_failed_write_keeps_the_old_file() {
     let scratch = Scratch::new();
     let path = scratch.path().join("taken");
     std::fs::create_dir(&path).unwrap();
@@ -213,7 +213,7 @@ fn where_writing_fails_the_old_file_stays() {
 }
 
 #[test]
-fn a_shared_secret_is_made_once_and_all_servers_have_it() {
+fn a_shared_secret_is_created_once_for_all_servers() {
     let scratch = Scratch::new();
     let file = scratch.path().join("shared-secret");
     let open = |name: usize| {
@@ -243,7 +243,7 @@ fn a_shared_secret_is_made_once_and_all_servers_have_it() {
 }
 
 #[test]
-fn a_shared_secret_that_cannot_be_used_stops_the_start_and_is_left_alone() {
+fn an_unusable_shared_secret_is_kept_and_stops_the_start() {
     let scratch = Scratch::new();
     let open = |file: &Path| {
         let state = scratch.path().join("state");

@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_name_is_there_once_for_each_command() {
+    fn each_flag_name_is_unique_in_its_command() {
         for command in Command::all() {
             for (i, flag) in of(command).iter().enumerate() {
                 let name = flag.name;
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_near_miss_is_found_and_a_far_one_is_not() {
+    fn only_a_similar_name_is_suggested() {
         let names = || of(Command::Serve).iter().map(|flag| flag.name);
         for (typed, meant) in [
             ("htpp", Some("http")),

@@ -33,7 +33,7 @@ const VALUES: [(&str, &str); 28] = [
 ];
 
 #[test]
-fn every_flag_arrives_from_the_line_and_from_the_environment_alike() {
+fn a_flag_and_its_variable_have_the_same_effect() {
     for command in [Command::Probe, Command::Simulate] {
         // At least one address is required.
         let server = ["--http=http://h/", "--udp=h:1"];
@@ -61,7 +61,7 @@ fn every_flag_arrives_from_the_line_and_from_the_environment_alike() {
 }
 
 #[test]
-fn the_servers_own_variables_mean_nothing_to_a_probe() {
+fn a_probe_ignores_the_variables_of_the_server() {
     let environment = [("LUAT_OTA_HTTP", "8080"), ("LUAT_OTA_IMEI", "1")];
     let line = line(&environment, &["probe", "--udp", "h:1"]);
     assert_eq!(
@@ -72,7 +72,7 @@ fn the_servers_own_variables_mean_nothing_to_a_probe() {
 }
 
 #[test]
-fn what_is_missing_or_too_much_is_a_sentence() {
+fn missing_and_extra_arguments_are_reported_in_a_sentence() {
     for (words, beginning) in [
         (&["probe"][..], "no server: give --http URL"),
         (&["simulate", "--devices", "5"], "no server: give"),
@@ -124,7 +124,7 @@ fn what_is_missing_or_too_much_is_a_sentence() {
 }
 
 #[test]
-fn the_version_is_the_modules() {
+fn the_version_flag_of_a_probe_is_that_of_its_module() {
     let words = ["probe", "--udp", "h:1", "--version", "2.0.0"];
     assert_eq!(line(&[], &words).lab.options.module.version, "2.0.0");
     assert!(matches!(

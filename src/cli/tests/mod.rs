@@ -83,7 +83,7 @@ fn a_mistyped_command_does_not_become_a_folder() {
 }
 
 #[test]
-fn without_flags_the_defaults_of_the_table_go() {
+fn without_flags_the_defaults_apply() {
     let settings = line(&[], &[]).settings;
     assert_eq!(addresses(&settings.http), ["[::]:8080"]);
     assert_eq!(addresses(&settings.udp), ["[::]:2234"]);
@@ -101,7 +101,7 @@ fn without_flags_the_defaults_of_the_table_go() {
 }
 
 #[test]
-fn a_flag_wins_over_the_environment_and_that_over_the_default() {
+fn a_flag_overrides_its_variable_and_a_variable_the_default() {
     let environment = [("LUAT_OTA_GRACE", "7"), ("LUAT_OTA_HTTP", "1.2.3.4:80, 81")];
     assert_eq!(line(&environment, &[]).settings.grace.as_secs(), 7);
     assert_eq!(
@@ -139,7 +139,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_default() {
 
 /// Gives each flag of the table a valid value by the command line and by the environment, with the same result.
 #[test]
-fn every_flag_arrives_from_the_line_and_from_the_environment_alike() {
+fn a_flag_and_its_variable_have_the_same_effect() {
     let values = [
         ("http", "1.1.1.1:1"),
         ("udp", "1.1.1.1:2"),
@@ -232,7 +232,7 @@ fn every_flag_arrives_from_the_line_and_from_the_environment_alike() {
 }
 
 #[test]
-fn a_near_miss_is_suggested() {
+fn a_similar_flag_is_suggested() {
     for (words, near) in [
         (&["--htpp", "80"][..], "--http"),
         (&["serve", "--upd", "80"], "--udp"),
@@ -253,7 +253,7 @@ fn a_near_miss_is_suggested() {
 }
 
 #[test]
-fn a_wrong_value_is_a_sentence_with_the_flag_and_a_good_value() {
+fn the_error_on_a_wrong_value_names_the_flag_and_a_good_value() {
     assert_eq!(
         wrong(&[], &["--http", "nowhere"]),
         "--http: \"nowhere\" is not an address to listen on, like 8080, 192.168.1.2:8080 or [::]:8080"
@@ -274,7 +274,7 @@ fn a_wrong_value_is_a_sentence_with_the_flag_and_a_good_value() {
 }
 
 #[test]
-fn a_flag_of_another_command_says_whose_it_is() {
+fn the_error_on_a_flag_of_another_command_names_that_command() {
     assert_eq!(
         wrong(&[], &["--imei", "1", "fw"]),
         "--imei is a flag of luat-ota explain, not of luat-ota serve"
@@ -286,7 +286,7 @@ fn a_flag_of_another_command_says_whose_it_is() {
 }
 
 #[test]
-fn a_second_folder_is_one_too_many() {
+fn a_second_folder_is_refused() {
     assert_eq!(wrong(&[], &[""]), "the folder name is empty");
     assert!(wrong(&[], &["fw", "check"]).contains("\"fw\" and \"check\""));
     assert!(wrong(&[], &["check", "fw", "firmware"]).contains("takes one folder"));
@@ -330,9 +330,9 @@ fn a_bare_word_that_is_no_command_and_no_folder_is_an_error_that_names_the_comma
 
 // Case 46.
 #[test]
-fn a_command_finds_the_installed_server_after_all_else() {
+fn the_installed_server_is_used_only_if_no_folder_is_named() {
     let installed = || {
-        Some(Installed {
+        Some(InstalledServer {
             folder: "/srv/fw".into(),
             state: "/var/state".into(),
         })
@@ -380,7 +380,7 @@ fn a_command_finds_the_installed_server_after_all_else() {
 }
 
 #[test]
-fn version_is_ours_but_in_explain() {
+fn version_means_the_program_except_in_explain() {
     for words in [
         &["--version"][..],
         &["-V"],
@@ -405,7 +405,7 @@ fn version_is_ours_but_in_explain() {
 }
 
 #[test]
-fn help_is_of_the_command_before_it() {
+fn help_describes_the_command_before_it() {
     for (words, command) in [
         (&["--help"][..], None),
         (&["-h"], None),
@@ -455,7 +455,7 @@ fn explain_takes_a_request_with_or_without_quotes() {
 }
 
 #[test]
-fn explain_says_what_is_missing() {
+fn explain_names_missing_flags() {
     assert!(wrong(&[], &["explain"]).starts_with("no request: give one"));
     assert_eq!(
         wrong(&[], &["explain", "--version", "1"]),
@@ -466,7 +466,7 @@ fn explain_says_what_is_missing() {
 }
 
 #[test]
-fn a_variable_that_belongs_to_no_flag_is_remarked_on() {
+fn a_remark_names_each_variable_without_a_flag() {
     let remarks = line(&[("LUAT_OTA_HTPP", "80"), ("LUAT_OTA_COLOUR", "1")], &[]).remarks;
     assert_eq!(
         remarks,
@@ -479,7 +479,7 @@ fn a_variable_that_belongs_to_no_flag_is_remarked_on() {
 
 #[cfg(not(feature = "lab"))]
 #[test]
-fn without_the_laboratory_its_commands_are_unknown_and_no_folders() {
+fn a_build_without_the_lab_refuses_its_commands() {
     for word in ["probe", "simulate"] {
         let sentence = wrong(&[], &[word]);
         assert!(

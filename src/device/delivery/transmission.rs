@@ -23,7 +23,7 @@ use crate::fleet::journal::Written;
 use crate::fleet::short_version::ShortVersion;
 use crate::fleet::{FileRange, Transfer, TransferOutcome};
 use crate::os;
-use crate::os::net::is_early;
+use crate::os::net::is_retryable;
 
 /// Maximum size in bytes of a file that is sent together with its head in one call.
 const SMALL: u64 = 16 * 1024;
@@ -337,7 +337,7 @@ impl<'a> Transmission<'a> {
             self.kernel_limit = limit;
             let _optional = os::net::user_timeout(self.stream.get_ref(), limit.saturating_mul(2));
         }
-        let answers = || os::net::answers(self.stream.get_ref()).unwrap_or(true);
+        let answers = || os::net::peer_acknowledges(self.stream.get_ref()).unwrap_or(true);
         match self.silence.is_over(false, self.measured_at)
             && self.silence.is_over(answers(), self.measured_at)
         {
@@ -348,7 +348,7 @@ impl<'a> Transmission<'a> {
 
     /// Handles an error of a send: waits until the socket is writable again, or returns the result of the download.
     async fn wait_or_fail(&mut self, error: io::Error) -> Result<(), DeliveryEnd> {
-        if !is_early(&error) {
+        if !is_retryable(&error) {
             return Err(self.failed(&error));
         }
         let tick = self.tick();

@@ -15,7 +15,7 @@ use crate::device::plan::Answer;
 use crate::device::seats::Seat;
 use crate::device::stream::{UnreadBody, close, read_body, send_all};
 use crate::device::{Service, Stop, Stream, delivery};
-use crate::os::net::is_early;
+use crate::os::net::is_retryable;
 use crate::wire::reply::{self, Status};
 
 /// Serves a connection from an unfinished head, of which `bytes` have arrived, to its end.
@@ -88,7 +88,7 @@ fn read_head(
                         return Some(Box::new(pending));
                     }
                 }
-                Err(error) if is_early(&error) => {}
+                Err(error) if is_retryable(&error) => {}
                 Err(_) => return None,
             }
         }

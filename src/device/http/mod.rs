@@ -19,7 +19,7 @@ use super::stream::{UnreadBody, close_at_once};
 use super::{Service, Stop, Stream, direct_file, libfota3};
 use crate::decision::Refusal;
 use crate::os;
-use crate::os::net::is_early;
+use crate::os::net::is_retryable;
 use crate::wire::dialects::updatehttp;
 use crate::wire::head::{self, BadHead, Head, HeadLimits, HeadProgress};
 use crate::wire::http_target::{HttpTarget, http_target};
@@ -86,7 +86,7 @@ fn serve_in_line(
     let got = match stream.read(&mut scratch) {
         Ok(0) => return None,
         Ok(got) => got,
-        Err(error) if is_early(&error) => return Some(PendingConnection::Head(Vec::new())),
+        Err(error) if is_retryable(&error) => return Some(PendingConnection::Head(Vec::new())),
         Err(_) => return None,
     };
     let is_full = got == scratch.len();
@@ -98,7 +98,7 @@ fn serve_in_line(
         match os::net::send(stream, reply.bytes(), &[], false) {
             Ok(sent) if sent >= reply.bytes().len() => return None,
             Ok(sent) => pending.sent = sent,
-            Err(error) if is_early(&error) => {}
+            Err(error) if is_retryable(&error) => {}
             Err(_) => return None,
         }
     }

@@ -28,7 +28,7 @@ use crate::firmware::snapshot::{LoadError, Snapshot};
 use crate::fleet::clock::unix_now;
 use crate::fleet::network::Network;
 use crate::os::datagrams::{Arrival, Inbox, Outbox, ReplyPath};
-use crate::os::net::is_early;
+use crate::os::net::is_retryable;
 use crate::wire::dialects::datagram::{self, Datagram};
 
 /// Maximum number of requests that wait for their file to be loaded. Others are dropped: the module asks again.
@@ -310,7 +310,7 @@ impl UdpServer {
             match outbox.send(self.socket.get_ref()) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if is_early(&error) && self.socket.writable().await.is_ok() => {}
+                Err(error) if is_retryable(&error) && self.socket.writable().await.is_ok() => {}
                 Err(error) => {
                     log::warn!(target: "device", "UDP replies cannot be sent: {error}");
                     *outbox = Outbox::new();

@@ -287,7 +287,7 @@ fn existing_hash(root: &Folder, path: &str, size: u64) -> Result<Option<ContentI
 
 fn create_unfinished(folder: &Folder, path: &str, size: u64) -> Result<Unfinished, UploadError> {
     let unfinished = folder
-        .unfinished()
+        .create_unfinished()
         .map_err(|error| unwritable(path, &error))?;
     // A file system that does not report its free space fails when it is full.
     let free = unfinished.free_bytes().unwrap_or(u64::MAX);

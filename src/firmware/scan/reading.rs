@@ -146,7 +146,7 @@ fn try_read(
     if before != job.stamp {
         return Ok(Err(ReadOutcome::Changed(before)));
     }
-    let lease = lease::probe(&file);
+    let lease = lease::request(&file);
     let held = match (&lease, job.attempt.trust) {
         (Lease::Granted(_), Trust::Ask) => return Ok(Err(ReadOutcome::Granted)),
         (Lease::Granted(held), _) => Some(held),
@@ -172,7 +172,7 @@ fn try_read(
         };
         take(block.get(..read).unwrap_or_default());
         size = size.saturating_add(read as u64);
-        if !keep_reading() || held.is_some_and(|held| !held.stands()) || size > before.size {
+        if !keep_reading() || held.is_some_and(|held| !held.is_valid()) || size > before.size {
             break;
         }
         since_yield += read;
@@ -186,7 +186,7 @@ fn try_read(
             }
         }
     }
-    let leased = held.is_some_and(|held| held.stands());
+    let leased = held.is_some_and(|held| held.is_valid());
     let after = fs::stamp(&file)?;
     if after != before {
         return Ok(Err(ReadOutcome::Changed(after)));

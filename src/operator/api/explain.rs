@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::releases::established;
 use crate::decision::Check;
-use crate::explain::{Described, explain, from_request};
+use crate::explain::{CheckFields, explain, from_request};
 use crate::export;
 use crate::fleet::clock::unix_now;
 use crate::operator::body::RequestBody;
@@ -43,7 +43,7 @@ fn check(body: &Map<String, Value>) -> Result<Check<'_>, String> {
         Some(Value::Bool(need)) => *need,
         Some(_) => return Err("need_oss_url must be true or false".to_owned()),
     };
-    let described = Described {
+    let fields = CheckFields {
         device: text("imei")?.unwrap_or_default(),
         firmware_name: text("firmware_name")?,
         version: text("version")?.unwrap_or_default(),
@@ -51,10 +51,10 @@ fn check(body: &Map<String, Value>) -> Result<Check<'_>, String> {
         project_key: text("project_key")?,
         need_oss_url,
     };
-    if described.firmware_name.is_none() {
+    if fields.firmware_name.is_none() {
         return Err("no request: give request, or imei, firmware_name and version".to_owned());
     }
-    let mut check = described.check();
+    let mut check = fields.check();
     match text("proto")? {
         None | Some("http") => {}
         Some("udp") => check.largest = Some(datagram::LARGEST),

@@ -22,7 +22,7 @@ pub use send::Outbox;
 pub const BATCH: usize = 64;
 
 /// Maximum size of a reply in bytes.
-pub const REPLY: usize = 1024;
+pub const MAX_REPLY: usize = 1024;
 
 /// Path of a reply to a datagram: its destination, its source address and its interface. Addresses have the form that
 /// the socket uses: mapped, on an IPv6 socket that takes IPv4.

@@ -7,14 +7,14 @@ use super::{BATCH, Control, Envelope, ReplyPath, buffers, transfer};
 use crate::os::net::unmapped;
 
 /// Maximum number of bytes that are kept of a datagram.
-pub(super) const ARRIVAL: usize = 1500;
+pub(super) const MAX_ARRIVAL: usize = 1500;
 
 /// Size of a batch below which hardly any further datagram has arrived meanwhile.
-const FEW: usize = 4;
+const DRAINED_BELOW: usize = 4;
 
 /// One batch of received datagrams.
 pub struct Inbox {
-    buffers: Box<[[u8; ARRIVAL]]>,
+    buffers: Box<[[u8; MAX_ARRIVAL]]>,
     envelopes: Box<[Envelope]>,
     /// Number of datagrams in the last batch.
     count: usize,
@@ -43,7 +43,7 @@ impl Inbox {
 
     /// Whether the last batch was so small that waiting costs less than receiving again at once.
     pub fn is_drained(&self) -> bool {
-        self.count < FEW
+        self.count < DRAINED_BELOW
     }
 
     /// Receives the datagrams that have arrived, at most [`BATCH`], and returns their number. Fails with `WouldBlock`

@@ -3,11 +3,11 @@
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, UdpSocket};
 
-use super::{BATCH, Control, Envelope, REPLY, ReplyPath, buffers, transfer};
+use super::{BATCH, Control, Envelope, MAX_REPLY, ReplyPath, buffers, transfer};
 
 /// Replies to send, at most [`BATCH`].
 pub struct Outbox {
-    buffers: Box<[[u8; REPLY]]>,
+    buffers: Box<[[u8; MAX_REPLY]]>,
     /// One envelope for each reply.
     envelopes: Vec<Envelope>,
     /// Number of replies that are already sent.
@@ -27,12 +27,16 @@ impl Outbox {
     /// Adds a reply: `write` writes it into the buffer and returns its length in bytes (0 if there is no reply after
     /// all). Returns false, without calling `write`, if the outbox is full. An outbox that was sent only in part counts
     /// as full until the rest is sent.
-    pub fn push(&mut self, path: ReplyPath, write: impl FnOnce(&mut [u8; REPLY]) -> usize) -> bool {
+    pub fn push(
+        &mut self,
+        path: ReplyPath,
+        write: impl FnOnce(&mut [u8; MAX_REPLY]) -> usize,
+    ) -> bool {
         let Some(buffer) = self.buffers.get_mut(self.envelopes.len()) else {
             return false;
         };
         let mut envelope = Envelope::EMPTY;
-        envelope.length = write(buffer).min(REPLY);
+        envelope.length = write(buffer).min(MAX_REPLY);
         if envelope.length > 0 {
             envelope.name_length = envelope.name.set(path.peer);
             envelope.control_length = set_local(&mut envelope.control, path);

@@ -1,4 +1,4 @@
-use super::receive::{ARRIVAL, can_send_from};
+use super::receive::{MAX_ARRIVAL, can_send_from};
 use super::send::send_all;
 use super::*;
 use crate::os::net::bind_udp;
@@ -25,7 +25,7 @@ fn receive(inbox: &mut Inbox, socket: &UdpSocket) -> usize {
     }
 }
 
-fn put(outbox: &mut Outbox, path: ReplyPath, bytes: &[u8]) -> bool {
+fn push(outbox: &mut Outbox, path: ReplyPath, bytes: &[u8]) -> bool {
     outbox.push(path, |buffer| {
         buffer[..bytes.len()].copy_from_slice(bytes);
         bytes.len()
@@ -49,7 +49,7 @@ fn ask(server: &UdpSocket, asked: SocketAddr) -> (Vec<u8>, SocketAddr) {
         arrival.path.local.map(|ip| ip.to_canonical()),
         Some(asked.ip())
     );
-    assert!(put(&mut outbox, arrival.path, b"answer"));
+    assert!(push(&mut outbox, arrival.path, b"answer"));
     outbox.send(server).unwrap();
     let mut buffer = [0; 64];
     let (count, from) = client.recv_from(&mut buffer).unwrap();
@@ -83,7 +83,7 @@ fn a_reply_leaves_from_the_address_that_was_asked_on_a_socket_of_both_families()
 }
 
 #[test]
-fn more_than_one_batch_arrives_whole_and_in_order() {
+fn several_batches_arrive_whole_and_in_order() {
     let server = bind_udp("127.0.0.1:0".parse().unwrap()).unwrap();
     let client = client("127.0.0.1:0");
     let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new());
@@ -100,7 +100,7 @@ fn more_than_one_batch_arrives_whole_and_in_order() {
         batches.push(receive(&mut inbox, &server));
         for arrival in inbox.arrivals() {
             assert_eq!(arrival.bytes, seen.to_string().as_bytes());
-            assert!(put(&mut outbox, arrival.path, arrival.bytes));
+            assert!(push(&mut outbox, arrival.path, arrival.bytes));
             seen += 1;
         }
         outbox.send(&server).unwrap();
@@ -115,7 +115,7 @@ fn more_than_one_batch_arrives_whole_and_in_order() {
 }
 
 #[test]
-fn a_long_datagram_is_cut_and_an_empty_one_is_an_arrival_too() {
+fn a_long_datagram_is_cut_and_an_empty_one_is_received() {
     let server = bind_udp("127.0.0.1:0".parse().unwrap()).unwrap();
     let client = client("127.0.0.1:0");
     let to = server.local_addr().unwrap();
@@ -124,7 +124,7 @@ fn a_long_datagram_is_cut_and_an_empty_one_is_an_arrival_too() {
     let mut inbox = Inbox::new();
     assert_eq!(receive(&mut inbox, &server), 2);
     let lengths: Vec<_> = inbox.arrivals().map(|a| a.bytes.len()).collect();
-    assert_eq!(lengths, [ARRIVAL, 0]);
+    assert_eq!(lengths, [MAX_ARRIVAL, 0]);
 }
 
 #[test]
@@ -157,8 +157,8 @@ fn a_reply_that_the_network_refuses_does_not_hold_up_the_others() {
     ];
     let mut outbox = Outbox::new();
     for (number, path) in bad.into_iter().enumerate() {
-        assert!(put(&mut outbox, path, b"lost"));
-        assert!(put(&mut outbox, good, number.to_string().as_bytes()));
+        assert!(push(&mut outbox, path, b"lost"));
+        assert!(push(&mut outbox, good, number.to_string().as_bytes()));
     }
     outbox.send(&server).unwrap();
     assert!(outbox.is_empty());
@@ -170,7 +170,7 @@ fn a_reply_that_the_network_refuses_does_not_hold_up_the_others() {
 }
 
 #[test]
-fn a_full_box_takes_no_more_and_an_empty_reply_takes_no_room() {
+fn a_full_outbox_refuses_replies_and_an_empty_reply_is_dropped() {
     let path = ReplyPath {
         peer: "127.0.0.1:9".parse().unwrap(),
         local: None,
@@ -180,16 +180,16 @@ fn a_full_box_takes_no_more_and_an_empty_reply_takes_no_room() {
     assert!(outbox.push(path, |_| 0));
     assert!(outbox.is_empty());
     for _ in 0..BATCH {
-        assert!(put(&mut outbox, path, b"x"));
+        assert!(push(&mut outbox, path, b"x"));
     }
     assert!(!outbox.push(path, |_| panic!("no room for this")));
 }
 
 #[test]
-fn what_the_socket_cannot_take_yet_is_sent_later_and_nothing_twice() {
+fn unsent_replies_are_sent_later_and_none_twice() {
     use io::ErrorKind::{Interrupted, NetworkUnreachable, WouldBlock};
     // The results of sendmmsg, in order, and the indices from which it was asked to send.
-    let mut says = vec![
+    let mut results = vec![
         Ok(3),
         Err(Interrupted),
         Err(NetworkUnreachable),
@@ -197,12 +197,12 @@ fn what_the_socket_cannot_take_yet_is_sent_later_and_nothing_twice() {
         Ok(5),
         Ok(1),
     ];
-    says.reverse();
+    results.reverse();
     let mut asked = Vec::new();
     let mut sent = 0;
     let mut call = |from| {
         asked.push(from);
-        says.pop().unwrap().map_err(io::Error::from)
+        results.pop().unwrap().map_err(io::Error::from)
     };
     let error = send_all(10, &mut sent, &mut call).unwrap_err();
     assert_eq!((error.kind(), sent), (WouldBlock, 4));
@@ -211,7 +211,7 @@ fn what_the_socket_cannot_take_yet_is_sent_later_and_nothing_twice() {
 }
 
 #[test]
-fn broadcast_and_multicast_are_never_answered_from() {
+fn replies_are_never_sent_from_broadcast_or_multicast() {
     for bad in [
         "255.255.255.255",
         "224.0.0.1",
@@ -248,17 +248,23 @@ fn sends_all_in_order(server: &UdpSocket, asks: [&str; 2]) {
         let path = inbox.arrivals().next().unwrap().path;
         paths.push((client, asked, path));
     }
-    let full = |path, count| std::iter::repeat_n((path, REPLY), count);
+    let full = |path, count| std::iter::repeat_n((path, MAX_REPLY), count);
     let plan: Vec<(usize, usize)> = full(0, 3)
-        .chain([(0, 17), (0, 17), (0, REPLY), (0, REPLY - 1), (0, REPLY)])
+        .chain([
+            (0, 17),
+            (0, 17),
+            (0, MAX_REPLY),
+            (0, MAX_REPLY - 1),
+            (0, MAX_REPLY),
+        ])
         .chain(full(1, 2).chain(full(2, 1)).chain(full(1, 1)))
         .chain(full(2, 35))
-        .chain([(2, 1), (0, REPLY)])
+        .chain([(2, 1), (0, MAX_REPLY)])
         .collect();
     let mut expected = [Vec::new(), Vec::new()];
     for (number, &(path, length)) in plan.iter().enumerate() {
         let (client, asked, path) = paths[path];
-        assert!(put(&mut outbox, path, &numbered(number, length)));
+        assert!(push(&mut outbox, path, &numbered(number, length)));
         expected[client].push((numbered(number, length), asked));
     }
     outbox.send(server).unwrap();
@@ -275,7 +281,7 @@ fn sends_all_in_order(server: &UdpSocket, asks: [&str; 2]) {
 }
 
 #[test]
-fn many_replies_arrive_one_by_one_in_their_order() {
+fn many_replies_arrive_in_their_order() {
     let asks = ["127.0.0.1", "127.9.8.7"];
     sends_all_in_order(&bind_udp("0.0.0.0:0".parse().unwrap()).unwrap(), asks);
     if let Ok(server) = bind_udp("[::]:0".parse().unwrap()) {

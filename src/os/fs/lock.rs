@@ -63,7 +63,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn a_folder_is_locked_once_at_a_time_and_without_a_file() {
+    fn a_folder_has_one_lock_at_a_time_and_no_lock_file() {
         let dir = Scratch::new();
         let (one, other) = (Folder::open(dir.path()), Folder::open(dir.path()));
         let (one, other) = (one.unwrap(), other.unwrap());
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_written_is_locked_all_the_same() {
+    fn a_read_only_folder_can_be_locked() {
         let dir = Scratch::new();
         let folder = Folder::open(dir.path()).unwrap();
         let mode = |mode| std::fs::Permissions::from_mode(mode);

@@ -75,7 +75,7 @@ const FOLDER: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC);
 
 /// Flags to open a folder only to walk through it, which needs no permission to list it.
-const PASSAGE: OFlags = OFlags::PATH
+const TRAVERSE: OFlags = OFlags::PATH
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
@@ -88,7 +88,7 @@ const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC);
 
 /// Flags to examine an entry itself, without triggering an automount.
-const LOOK: AtFlags = AtFlags::SYMLINK_NOFOLLOW.union(AtFlags::NO_AUTOMOUNT);
+const STAT_FLAGS: AtFlags = AtFlags::SYMLINK_NOFOLLOW.union(AtFlags::NO_AUTOMOUNT);
 
 impl Folder {
     /// Opens the root of a tree. Links are followed, because a person named the path.
@@ -160,7 +160,7 @@ impl Folder {
         Ok((entries, left_out))
     }
 
-    fn for_each_entry(&self, mut use_it: impl FnMut(FolderEntry)) -> io::Result<()> {
+    fn for_each_entry(&self, mut receive: impl FnMut(FolderEntry)) -> io::Result<()> {
         for entry in Dir::read_from(&self.fd)? {
             let entry = entry?;
             let name = entry.file_name();
@@ -168,12 +168,12 @@ impl Folder {
                 continue;
             }
             // The type that getdents reports is not used: some file systems do not know it.
-            let stat = match rustix::fs::statat(&self.fd, name, LOOK) {
+            let stat = match rustix::fs::statat(&self.fd, name, STAT_FLAGS) {
                 Ok(stat) => stat,
                 Err(Errno::NOENT) => continue,
                 Err(error) => return Err(error.into()),
             };
-            use_it(FolderEntry {
+            receive(FolderEntry {
                 name: OsString::from_vec(name.to_bytes().to_vec()),
                 kind: kind_of(&stat),
                 stamp: stamp_of(&stat),
@@ -205,7 +205,7 @@ impl Folder {
         // The first part is opened from this folder, each other part from the one before it.
         for part in parts.by_ref() {
             let from = folder.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
-            folder = Some(rustix::fs::openat(from, part, PASSAGE, Mode::empty())?);
+            folder = Some(rustix::fs::openat(from, part, TRAVERSE, Mode::empty())?);
         }
         let last = folder.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
         open_regular(last, name)
@@ -217,7 +217,7 @@ fn open_regular(folder: impl AsFd, name: &str) -> io::Result<File> {
     let folder = folder.as_fd();
     // The kind is checked before opening, because opening some devices has an effect, and again afterwards, because the
     // entry may have been exchanged in between.
-    if kind_of(&rustix::fs::statat(folder, name, LOOK)?) != EntryKind::File {
+    if kind_of(&rustix::fs::statat(folder, name, STAT_FLAGS)?) != EntryKind::File {
         return Err(not_regular());
     }
     let fd = rustix::fs::openat(folder, name, FILE, Mode::empty())?;

@@ -120,7 +120,7 @@ fn only_a_regular_file_is_opened_to_be_read() {
 }
 
 #[test]
-fn entries_are_sorted_and_say_what_they_are() {
+fn entries_are_sorted_and_have_their_kinds() {
     let dir = Scratch::new();
     dir.write("b.bin", b"12345");
     dir.write("folder/x", b"");
@@ -165,7 +165,7 @@ fn the_stamp_of_an_entry_is_that_of_the_open_file_and_changes_with_its_bytes() {
 }
 
 #[test]
-fn a_folder_that_was_made_again_has_another_stamp() {
+fn a_recreated_folder_has_another_stamp() {
     let dir = Scratch::new();
     dir.write("root/a", b"");
     let root = dir.path().join("root");

@@ -16,11 +16,11 @@ use rustix::io::Errno;
 use super::{EntryKind, FILE, Folder, free_bytes};
 
 /// Prefix and suffix of the name of an unfinished file.
-const BEGINS: &str = ".upload-";
-const ENDS: &str = ".part";
+const PREFIX: &str = ".upload-";
+const SUFFIX: &str = ".part";
 
 /// Number of levels of folders that are searched for files of killed processes.
-const DEPTH: usize = 3;
+const SWEEP_DEPTH: usize = 3;
 
 /// A file that grows. It is removed if it is dropped before [`Unfinished::finish`] has named it.
 #[derive(Debug)]
@@ -33,19 +33,19 @@ pub struct Unfinished {
 
 impl Folder {
     /// Creates a file that will be placed in this folder, or in one below it on the same file system.
-    pub fn unfinished(&self) -> io::Result<Unfinished> {
+    pub fn create_unfinished(&self) -> io::Result<Unfinished> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = self.fd.try_clone()?;
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let name = format!("{BEGINS}{}-{number}{ENDS}", std::process::id());
+            let name = format!("{PREFIX}{}-{number}{SUFFIX}", std::process::id());
             match rustix::fs::openat(&folder, &name, flags, Mode::from_raw_mode(0o644)) {
                 Ok(fd) => {
                     let file = File::from(fd);
                     // Without locks, a sweep considers all unfinished files stale, but it runs only at a start.
-                    let _no_locks_here =
+                    let _unsupported =
                         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
                     return Ok(Unfinished { folder, name, file });
                 }
@@ -79,7 +79,7 @@ impl Unfinished {
             Err(Errno::EXIST) => return Ok(false),
             // Several FUSE file systems and kernels before 3.15 do not support RENAME_NOREPLACE (docs/hazards.md 12).
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
-                if !self.without_replacing(folder, name)? {
+                if !self.rename_without_replacing(folder, name)? {
                     return Ok(false);
                 }
             }
@@ -91,7 +91,7 @@ impl Unfinished {
     }
 
     /// Names the file by link and unlink, or on a file system without links by a check and a rename.
-    fn without_replacing(&mut self, folder: &Folder, name: &str) -> io::Result<bool> {
+    fn rename_without_replacing(&mut self, folder: &Folder, name: &str) -> io::Result<bool> {
         let (from, to) = (&self.folder, &folder.fd);
         match rustix::fs::linkat(from, &self.name, to, name, AtFlags::empty()) {
             Ok(()) => return Ok(true),
@@ -99,7 +99,7 @@ impl Unfinished {
             Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {}
             Err(error) => return Err(error.into()),
         }
-        match rustix::fs::statat(to, name, super::LOOK) {
+        match rustix::fs::statat(to, name, super::STAT_FLAGS) {
             Err(Errno::NOENT) => {}
             Ok(_) => return Ok(false),
             Err(error) => return Err(error.into()),
@@ -120,7 +120,7 @@ impl Drop for Unfinished {
 
 /// Removes the unfinished files that killed processes left behind in a folder and those below it; returns their number.
 pub fn sweep_unfinished(folder: &Folder) -> usize {
-    sweep(folder, DEPTH)
+    sweep(folder, SWEEP_DEPTH)
 }
 
 fn sweep(folder: &Folder, depth: usize) -> usize {
@@ -128,7 +128,7 @@ fn sweep(folder: &Folder, depth: usize) -> usize {
     for entry in folder.entries().unwrap_or_default() {
         let name = entry.name.to_str().unwrap_or_default();
         match entry.kind {
-            EntryKind::File if name.starts_with(BEGINS) && name.ends_with(ENDS) => {
+            EntryKind::File if name.starts_with(PREFIX) && name.ends_with(SUFFIX) => {
                 removed = removed.saturating_add(usize::from(remove_stale(folder, &entry.name)));
             }
             EntryKind::Folder if depth > 0 => {
@@ -171,7 +171,7 @@ mod tests {
     fn a_file_has_its_name_when_it_is_complete_and_not_before() {
         let dir = Scratch::new();
         let folder = Folder::open(dir.path()).unwrap();
-        let mut file = folder.unfinished().unwrap();
+        let mut file = folder.create_unfinished().unwrap();
         file.write(b"firm").unwrap();
         assert!(names(&dir).iter().all(|name| name.starts_with(".upload-")));
         file.write(b"ware").unwrap();
@@ -184,45 +184,45 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_given_up_leaves_nothing() {
+    fn an_abandoned_file_is_removed() {
         let dir = Scratch::new();
         let folder = Folder::open(dir.path()).unwrap();
-        let mut file = folder.unfinished().unwrap();
+        let mut file = folder.create_unfinished().unwrap();
         file.write(b"firm").unwrap();
         drop(file);
         assert_eq!(names(&dir), [""; 0]);
     }
 
     #[test]
-    fn nothing_is_ever_replaced() {
+    fn an_upload_never_replaces_a_file() {
         let dir = Scratch::new();
         dir.write("u.bin", b"old");
         let folder = Folder::open(dir.path()).unwrap();
-        let mut file = folder.unfinished().unwrap();
+        let mut file = folder.create_unfinished().unwrap();
         file.write(b"new").unwrap();
         assert!(!file.finish(&folder, "u.bin").unwrap());
-        let mut file = folder.unfinished().unwrap();
+        let mut file = folder.create_unfinished().unwrap();
         file.write(b"new").unwrap();
-        assert!(!file.without_replacing(&folder, "u.bin").unwrap());
-        assert!(file.without_replacing(&folder, "v.bin").unwrap());
+        assert!(!file.rename_without_replacing(&folder, "u.bin").unwrap());
+        assert!(file.rename_without_replacing(&folder, "v.bin").unwrap());
         drop(file);
         assert_eq!(names(&dir), ["u.bin", "v.bin"]);
         assert_eq!(std::fs::read(dir.path().join("u.bin")).unwrap(), b"old");
     }
 
     #[test]
-    fn what_a_kill_left_is_swept_and_what_is_written_is_not() {
+    fn a_sweep_removes_stale_files_and_no_growing_one() {
         let dir = Scratch::new();
         dir.write(".upload-1-0.part", b"x");
         dir.write("P/2.0.1/.upload-1-1.part", b"x");
         dir.write("P/2.0.1/from-2008/.upload-1-2.part", b"x");
         dir.write("P/2.0.1/u.bin.part", b"x");
         let folder = Folder::open(dir.path()).unwrap();
-        let living = folder.unfinished().unwrap();
+        let growing = folder.create_unfinished().unwrap();
         assert_eq!(sweep_unfinished(&folder), 3);
         assert_eq!(names(&dir).len(), 2);
         assert!(dir.path().join("P/2.0.1/u.bin.part").exists());
-        drop(living);
+        drop(growing);
         assert_eq!(names(&dir), ["P"]);
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 
-use super::{EntryKind, FileStamp, Folder, LOOK, kind_of, not_a_path, stamp_of};
+use super::{EntryKind, FileStamp, Folder, STAT_FLAGS, kind_of, not_a_path, stamp_of};
 
 /// Prefix of the name of an unfinished file.
 const UNFINISHED: &str = ".luat-ota-new-";
@@ -62,16 +62,16 @@ impl Folder {
         let name = one_part(name)?;
         self.sweep();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let beside = format!("{UNFINISHED}{}-{number}", std::process::id());
+        let temp = format!("{UNFINISHED}{}-{number}", std::process::id());
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(FILE_MODE);
-        let file = File::from(rustix::fs::openat(&self.fd, &beside, flags, mode)?);
-        let put = self
+        let file = File::from(rustix::fs::openat(&self.fd, &temp, flags, mode)?);
+        let result = self
             .fill(file, name, bytes, expected)
-            .and_then(|()| self.exchange(&beside, name, expected));
-        if !matches!(put, Ok(true)) {
-            rustix::fs::unlinkat(&self.fd, &beside, AtFlags::empty()).ok();
+            .and_then(|()| self.exchange(&temp, name, expected));
+        if !matches!(result, Ok(true)) {
+            rustix::fs::unlinkat(&self.fd, &temp, AtFlags::empty()).ok();
         }
         // Not every file system lets a folder be synced; the file exists all the same. The folder may be open to walk
         // through only, so it is opened again.
@@ -79,7 +79,7 @@ impl Folder {
         if let Ok(folder) = rustix::fs::openat(&self.fd, ".", again, Mode::empty()) {
             rustix::fs::fsync(&folder).ok();
         }
-        put
+        result
     }
 
     /// Writes the new file, with the owner and permissions of the old one as far as permitted.
@@ -91,7 +91,7 @@ impl Folder {
         expected: Option<FileStamp>,
     ) -> io::Result<()> {
         if expected.is_some()
-            && let Ok(old) = rustix::fs::statat(&self.fd, name, LOOK)
+            && let Ok(old) = rustix::fs::statat(&self.fd, name, STAT_FLAGS)
         {
             let (owner, group) = (Uid::from_raw(old.st_uid), Gid::from_raw(old.st_gid));
             rustix::fs::fchown(&file, Some(owner), Some(group)).ok();
@@ -103,9 +103,9 @@ impl Folder {
     }
 
     /// Gives the new file its name, if the current entry is the expected one.
-    fn exchange(&self, beside: &str, name: &str, expected: Option<FileStamp>) -> io::Result<bool> {
+    fn exchange(&self, temp: &str, name: &str, expected: Option<FileStamp>) -> io::Result<bool> {
         let fd = &self.fd;
-        let there = match rustix::fs::statat(fd, name, LOOK) {
+        let there = match rustix::fs::statat(fd, name, STAT_FLAGS) {
             Ok(stat) => Some(stat),
             Err(Errno::NOENT) => None,
             Err(error) => return Err(error.into()),
@@ -115,10 +115,10 @@ impl Folder {
                 if kind_of(&stat) != EntryKind::File || stamp_of(&stat) != stamp {
                     return Ok(false);
                 }
-                rustix::fs::renameat(fd, beside, fd, name)?;
+                rustix::fs::renameat(fd, temp, fd, name)?;
             }
             (None, None) => {
-                return rename_new(fd, beside, fd, name);
+                return rename_new(fd, temp, fd, name);
             }
             _ => return Ok(false),
         }
@@ -153,7 +153,7 @@ fn rename_new(from: &OwnedFd, name: &str, to: &OwnedFd, new: &str) -> io::Result
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {}
         Err(error) => return Err(error.into()),
     }
-    match rustix::fs::statat(to, new, LOOK) {
+    match rustix::fs::statat(to, new, STAT_FLAGS) {
         Err(Errno::NOENT) => {}
         Ok(_) => return Ok(false),
         Err(error) => return Err(error.into()),
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_put_there_and_replaced_whole_with_its_permissions() {
+    fn a_file_is_created_and_replaced_whole_with_its_permissions() {
         let dir = Scratch::new();
         let folder = Folder::open(dir.path()).unwrap();
         assert!(folder.put_file("a.json", b"one", None).unwrap());
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_has_put_there_meanwhile_is_left_alone() {
+    fn a_file_that_another_program_has_changed_is_kept() {
         let dir = Scratch::new();
         let folder = Folder::open(dir.path()).unwrap();
         dir.write("a.json", b"theirs");
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_lead_elsewhere_are_refused() {
+    fn names_outside_the_folder_are_refused() {
         let dir = Scratch::new();
         dir.write("in/x", b"");
         let folder = Folder::open(&dir.path().join("in")).unwrap();
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_kill_left_behind_goes_when_it_is_old() {
+    fn only_old_files_of_killed_processes_are_removed() {
         let dir = Scratch::new();
         let old = dir.write(&format!("{UNFINISHED}1-2"), b"half");
         dir.write(&format!("{UNFINISHED}3-4"), b"being written");

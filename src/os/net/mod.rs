@@ -100,7 +100,7 @@ fn syncookies() -> bool {
 }
 
 /// Whether the call may succeed later: it would have blocked, or was interrupted.
-pub fn is_early(error: &io::Error) -> bool {
+pub fn is_retryable(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
@@ -253,13 +253,13 @@ pub fn unacknowledged(stream: &TcpStream) -> io::Result<usize> {
 
 /// Whether the peer's kernel answers (TCP_INFO): false while data is retransmitted without an acknowledgement. A peer
 /// with a closed window answers, even if it discards data for which it had room before.
-pub fn answers(stream: &TcpStream) -> io::Result<bool> {
+pub fn peer_acknowledges(stream: &TcpStream) -> io::Result<bool> {
     /// Size of `struct tcp_info` up to `tcpi_last_ack_recv`: eight single bytes, then numbers of four bytes.
-    const ROOM: usize = 60;
+    const INFO_LENGTH: usize = 60;
     /// Time that an acknowledgement may take, in milliseconds.
-    const ON_ITS_WAY: u32 = 3000;
-    let mut info = [0_u8; ROOM];
-    let mut size = ROOM as libc::socklen_t;
+    const ACK_TIME_MS: u32 = 3000;
+    let mut info = [0_u8; INFO_LENGTH];
+    let mut size = INFO_LENGTH as libc::socklen_t;
     // SAFETY: the descriptor is open as long as the borrowed stream; the kernel writes at most `size` bytes to the
     // address of `info`, which has that size, and the number of bytes written to `size`.
     let result = unsafe {
@@ -280,7 +280,7 @@ pub fn answers(stream: &TcpStream) -> io::Result<bool> {
     };
     let (sent, acknowledged) = (milliseconds(44), milliseconds(56));
     let [_, _, retransmits, ..] = info;
-    Ok(retransmits == 0 || acknowledged <= sent || sent < ON_ITS_WAY)
+    Ok(retransmits == 0 || acknowledged <= sent || sent < ACK_TIME_MS)
 }
 
 /// Sends bytes at once on a connection that holds back incomplete segments ([`cork`]). Returns the number of bytes

@@ -47,14 +47,14 @@ fn until(mut f: impl FnMut() -> bool) {
 }
 
 #[test]
-fn nothing_to_accept_does_not_block() {
+fn accept_does_not_block() {
     let listener = listen("127.0.0.1:0".parse().unwrap(), &OPTIONS).unwrap();
     let error = accept(&listener).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
 }
 
 #[test]
-fn what_is_accepted_has_the_options_of_its_listener() {
+fn a_connection_has_the_options_of_its_listener() {
     let (mut stream, client) = connected(&OPTIONS);
     // The kernel doubles the given size, for its own book-keeping.
     assert_eq!(sockopt::socket_recv_buffer_size(&stream).unwrap(), 16 << 10);
@@ -98,7 +98,7 @@ fn accept_is_deferred_only_with_syn_cookies() {
 }
 
 #[test]
-fn an_ipv6_wildcard_takes_ipv4_and_says_so_unmapped() {
+fn an_ipv6_wildcard_accepts_ipv4_with_unmapped_addresses() {
     let Ok(listener) = listen("[::]:0".parse().unwrap(), &OPTIONS) else {
         // The kernel has no IPv6, so the IPv4 wildcard must work.
         listen("0.0.0.0:0".parse().unwrap(), &OPTIONS).unwrap();
@@ -133,7 +133,7 @@ fn head_and_body_are_sent_as_one() {
 }
 
 #[test]
-fn more_that_follows_is_sent_with_what_was_before() {
+fn a_body_that_follows_is_sent_with_the_bytes_before_it() {
     let (stream, mut client) = connected(&OPTIONS);
     let mut file = tempfile();
     file.write_all(b"0123456789").unwrap();
@@ -152,7 +152,7 @@ fn tempfile() -> std::fs::File {
 }
 
 #[test]
-fn a_full_socket_says_would_block_and_counts_what_is_not_acknowledged() {
+fn a_full_socket_would_block_and_counts_unacknowledged_bytes() {
     let (stream, mut client) = connected(&OPTIONS);
     let chunk = [7; 4096];
     let mut sent = 0;
@@ -172,7 +172,7 @@ fn a_full_socket_says_would_block_and_counts_what_is_not_acknowledged() {
 }
 
 #[test]
-fn a_peer_that_has_gone_is_an_error_and_no_signal() {
+fn a_closed_peer_causes_an_error_and_no_signal() {
     let (stream, client) = connected(&OPTIONS);
     // Because of unread bytes, the close resets the connection.
     send(&stream, b"x", b"", false).unwrap();
@@ -228,7 +228,7 @@ fn a_udp_port_belongs_to_one_server() {
 }
 
 #[test]
-fn mapped_addresses_are_unmapped_and_others_left_alone() {
+fn only_mapped_addresses_are_changed_by_unmapping() {
     for (raw, clean) in [
         ("[::ffff:10.1.2.3]:5", "10.1.2.3:5"),
         ("[2001:db8::1]:5", "[2001:db8::1]:5"),
@@ -239,7 +239,7 @@ fn mapped_addresses_are_unmapped_and_others_left_alone() {
 }
 
 #[test]
-fn loopback_is_an_address_of_this_machine_but_none_to_reach_it_by() {
+fn loopback_is_not_a_reachable_address_of_this_machine() {
     assert!(interface_addresses().contains(&IpAddr::from([127, 0, 0, 1])));
     assert!(own_addresses().iter().all(|address| !address.is_loopback()));
 }

@@ -46,7 +46,7 @@ const SET_GLOBAL: u32 = 8;
 const IS_CONSTANT: u32 = 0x100;
 
 /// Maximum number of instructions, and of constants, of a function that is parsed.
-const MOST: u32 = 1 << 18;
+const MAX_COUNT: u32 = 1 << 18;
 
 /// Returns the size of a compiled script's integers; `None` if the script is not one of Lua 5.3.
 pub(super) fn integer_size(bytes: &[u8]) -> Option<IntegerSize> {
@@ -98,7 +98,7 @@ fn main_function(input: &[u8]) -> IResult<&[u8], MainFunction<'_>> {
     let (rest, size) = header(input)?;
     // Source name, first and last line, number of parameters, "is it variadic", number of registers.
     let (rest, _) = (text, le_u32, le_u32, take(3_usize)).parse(rest)?;
-    let count = |input| nom::combinator::verify(le_u32, |count| *count <= MOST).parse(input);
+    let count = |input| nom::combinator::verify(le_u32, |count| *count <= MAX_COUNT).parse(input);
     let (rest, code) = length_count(count, le_u32).parse(rest)?;
     let constant = |input| constant(input, size);
     length_count(count, constant)

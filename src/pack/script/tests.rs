@@ -24,7 +24,7 @@ fn literals_that_are_assigned_to_the_globals_are_read() {
 }
 
 #[test]
-fn what_is_computed_or_assigned_twice_is_not_known() {
+fn a_computed_or_reassigned_value_is_unknown() {
     for source in [
         "PROJECT = \"demo\" .. suffix",
         "PROJECT = (\"demo\")",

@@ -11,18 +11,18 @@ mod zip;
 
 use std::io::{Read, Seek};
 
-use super::{LONGEST_IMAGE, PackError};
+use super::{MAX_IMAGE, PackError};
 
 pub use info::SocInfo;
 
 /// Maximum length of `info.json` in bytes.
-const LONGEST_INFO: usize = 256 << 10;
+const MAX_INFO: usize = 256 << 10;
 
 /// Maximum number of files in an archive.
-const MOST_ENTRIES: usize = 4096;
+const MAX_ENTRIES: usize = 4096;
 
 /// Maximum length of a table of contents in bytes.
-const LONGEST_TABLE: usize = 1 << 20;
+const MAX_TABLE: usize = 1 << 20;
 
 /// Source of an archive. There is one type for all, so that the program contains the readers only once.
 trait Source: Read + Seek {}
@@ -61,14 +61,14 @@ impl Soc {
         let archive = Archive::open(source)?;
         let names = archive.names();
         check_names(&names)?;
-        let text = archive.extract(source, "info.json", LONGEST_INFO)?;
+        let text = archive.extract(source, "info.json", MAX_INFO)?;
         let text = text.ok_or_else(|| {
             PackError::new(
                 "this archive has no info.json, so it is not a .soc file: give the .soc that Luatools or the vendor made",
             )
         })?;
         let info = SocInfo::read(&text)?;
-        let image = archive.extract(source, &info.script_file, LONGEST_IMAGE)?;
+        let image = archive.extract(source, &info.script_file, MAX_IMAGE)?;
         Ok(Soc { info, image, names })
     }
 }

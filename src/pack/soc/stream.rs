@@ -8,10 +8,10 @@ use lzma_rust2::{Lzma2Reader, LzmaReader};
 use super::{PackError, damaged};
 
 /// Maximum dictionary that an archive may ask for, in bytes. 7-Zip's highest level asks for 64 MiB.
-const LARGEST_DICTIONARY: u64 = 128 << 20;
+const MAX_DICTIONARY: u64 = 128 << 20;
 
 /// Maximum dictionary that is allocated, in bytes. A dictionary need not be larger than the unpacked data.
-const LARGEST_ALLOCATED: u64 = 40 << 20;
+const MAX_ALLOCATED: u64 = 40 << 20;
 
 /// Number of bytes that a decoder may unpack beyond the requested ones.
 const MARGIN: u64 = 64 << 10;
@@ -66,21 +66,21 @@ pub(super) fn decoder<'r>(
 
 /// Returns the number of bytes of dictionary to allocate.
 fn dictionary(declared: u64, unpacked: u64) -> Result<u32, PackError> {
-    if declared > LARGEST_DICTIONARY {
+    if declared > MAX_DICTIONARY {
         return Err(PackError::new(format!(
             "this 7z archive asks for a dictionary of {} MiB, and no .soc file needs more than {}: it is not unpacked",
             declared >> 20,
-            LARGEST_DICTIONARY >> 20
+            MAX_DICTIONARY >> 20
         )));
     }
     let needed = declared.min(unpacked).max(4096);
     match u32::try_from(needed) {
-        Ok(needed) if u64::from(needed) <= LARGEST_ALLOCATED => Ok(needed),
+        Ok(needed) if u64::from(needed) <= MAX_ALLOCATED => Ok(needed),
         _ => Err(PackError::new(format!(
             "unpacking this 7z archive needs a dictionary of {} MiB, and at most {} are allowed: pack it again with a \
              smaller dictionary (7z a -md=16m), or as zip",
             needed >> 20,
-            LARGEST_ALLOCATED >> 20
+            MAX_ALLOCATED >> 20
         ))),
     }
 }

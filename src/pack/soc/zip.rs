@@ -10,7 +10,7 @@ use nom::number::complete::{le_u16, le_u32};
 use nom::sequence::preceded;
 use nom::{IResult, Parser};
 
-use super::{LONGEST_IMAGE, LONGEST_TABLE, MOST_ENTRIES, PackError};
+use super::{MAX_ENTRIES, MAX_IMAGE, MAX_TABLE, PackError};
 use super::{Source, damaged, read_bytes, too_long, unreadable};
 
 /// First bytes of the first file in an archive.
@@ -18,10 +18,10 @@ pub(super) const MAGIC: &[u8; 4] = b"PK\x03\x04";
 
 /// Size of the end record without its comment, and maximum length of the comment, in bytes.
 const END: u64 = 22;
-const LONGEST_COMMENT: u64 = 65_535;
+const MAX_COMMENT: u64 = 65_535;
 
 /// Maximum length of a packed file, in bytes. Deflate makes no data much longer than it was.
-const LONGEST_PACKED: usize = LONGEST_IMAGE + (64 << 10);
+const MAX_PACKED: usize = MAX_IMAGE + (64 << 10);
 
 /// The central directory.
 pub(super) struct Contents {
@@ -41,7 +41,7 @@ struct ZipEntry {
 impl Contents {
     pub fn read(source: &mut dyn Source) -> Result<Contents, PackError> {
         let size = source.seek(SeekFrom::End(0)).map_err(unreadable)?;
-        let length = size.min(END + LONGEST_COMMENT);
+        let length = size.min(END + MAX_COMMENT);
         source
             .seek(SeekFrom::Start(size - length))
             .map_err(unreadable)?;
@@ -57,7 +57,7 @@ impl Contents {
             ));
         };
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        if usize::from(count) > MOST_ENTRIES || length > LONGEST_TABLE {
+        if usize::from(count) > MAX_ENTRIES || length > MAX_TABLE {
             return Err(PackError::new(format!(
                 "this zip archive says that it has {count} files and a directory of {length} bytes, which is more than \
                  any .soc file has: it is not read"
@@ -100,7 +100,7 @@ impl Contents {
                 "this zip archive is encrypted: no .soc file is",
             ));
         }
-        if length > most || packed > LONGEST_PACKED {
+        if length > most || packed > MAX_PACKED {
             return Err(too_long(name, entry.length.max(entry.packed).into(), most));
         }
         source

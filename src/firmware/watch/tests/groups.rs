@@ -70,7 +70,7 @@ fn half_a_group_is_never_in_force() {
     let path = dir.write("@pilot.txt", format!("{ONE}\n{OTHER}\n").as_bytes());
     let file = File::open(&path).unwrap();
     if !matches!(
-        crate::os::lease::probe(&file),
+        crate::os::lease::request(&file),
         crate::os::lease::Lease::Granted(_)
     ) {
         return; // No leases here, so a writer cannot be detected.

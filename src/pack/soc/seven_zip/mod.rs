@@ -10,7 +10,7 @@ use nom::number::complete::{le_u32, le_u64};
 use nom::{IResult, Parser};
 
 use super::stream::{Coder, decoder};
-use super::{LONGEST_TABLE, MOST_ENTRIES, PackError};
+use super::{MAX_ENTRIES, MAX_TABLE, PackError};
 use super::{Source, damaged, read_bytes, too_long, unreadable};
 
 mod table;
@@ -24,10 +24,10 @@ pub(super) const MAGIC: [u8; 6] = [0x37, 0x7a, 0xbc, 0xaf, 0x27, 0x1c];
 const START: u64 = 32;
 
 /// Maximum number of bytes that are unpacked to reach the end of one file.
-const MOST_UNPACKED: u64 = 256 << 20;
+const MAX_UNPACKED: u64 = 256 << 20;
 
 /// Maximum number of decoders in a folder.
-const MOST_CODERS: usize = 4;
+const MAX_CODERS: usize = 4;
 
 /// The table of contents.
 #[derive(Default)]
@@ -162,8 +162,8 @@ impl Contents {
 
 fn table_length(length: u64) -> Result<usize, PackError> {
     match usize::try_from(length) {
-        Ok(length) if length <= LONGEST_TABLE => Ok(length),
-        _ => Err(too_long("the table of contents", length, LONGEST_TABLE)),
+        Ok(length) if length <= MAX_TABLE => Ok(length),
+        _ => Err(too_long("the table of contents", length, MAX_TABLE)),
     }
 }
 
@@ -185,12 +185,12 @@ impl Streams {
     ) -> Result<Vec<u8>, PackError> {
         let folder = self.folders.get(number).ok_or_else(unknown_table)?;
         let wanted = offset.saturating_add(length as u64);
-        if wanted > MOST_UNPACKED {
+        if wanted > MAX_UNPACKED {
             return Err(PackError::new(format!(
                 "{} MiB of this 7z archive must be unpacked to reach the script, and at most {} are: pack the .soc file \
                  again without the other files, or as zip",
                 wanted >> 20,
-                MOST_UNPACKED >> 20
+                MAX_UNPACKED >> 20
             )));
         }
         let first: usize = self

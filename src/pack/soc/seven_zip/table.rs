@@ -6,7 +6,7 @@ use nom::multi::{count as repeat, length_data};
 use nom::number::complete::{le_u32, u8};
 use nom::{IResult, Parser};
 
-use super::{Contents, Folder, FolderCoder, MOST_CODERS, MOST_ENTRIES, SevenZipFile, Streams};
+use super::{Contents, Folder, FolderCoder, MAX_CODERS, MAX_ENTRIES, SevenZipFile, Streams};
 
 /// Parses a number of one to nine bytes: the leading one bits of the first byte count the bytes that follow.
 fn number(input: &[u8]) -> IResult<&[u8], u64> {
@@ -30,12 +30,12 @@ fn sized(input: &[u8]) -> IResult<&[u8], &[u8]> {
     length_data(length).parse(input)
 }
 
-/// Parses a count of items of a table, which must be at most [`MOST_ENTRIES`].
+/// Parses a count of items of a table, which must be at most [`MAX_ENTRIES`].
 fn count(input: &[u8]) -> IResult<&[u8], usize> {
     let usual = |number| {
         usize::try_from(number)
             .ok()
-            .filter(|number| *number <= MOST_ENTRIES)
+            .filter(|number| *number <= MAX_ENTRIES)
     };
     map_opt(number, usual).parse(input)
 }
@@ -169,7 +169,7 @@ fn folders<'a>(input: &'a [u8], streams: &mut Streams) -> IResult<&'a [u8], ()> 
 }
 
 fn folder(input: &[u8]) -> IResult<&[u8], Folder> {
-    let few = |input| verify(count, |coders| (1..=MOST_CODERS).contains(coders)).parse(input);
+    let few = |input| verify(count, |coders| (1..=MAX_CODERS).contains(coders)).parse(input);
     let (rest, coders) = few(input)?;
     let (rest, coders) = repeat(coder, coders).parse(rest)?;
     let inputs: u64 = coders.iter().map(|coder| coder.inputs).sum();
@@ -194,7 +194,7 @@ fn folder(input: &[u8]) -> IResult<&[u8], Folder> {
 fn coder(input: &[u8]) -> IResult<&[u8], FolderCoder> {
     let (rest, flags) = u8(input)?;
     let (rest, method) = take(flags & 0x0f)(rest)?;
-    let few = |input| verify(number, |streams| *streams <= MOST_CODERS as u64).parse(input);
+    let few = |input| verify(number, |streams| *streams <= MAX_CODERS as u64).parse(input);
     let (rest, (inputs, outputs)) = match flags & 0x10 {
         0 => (rest, (1, 1)),
         _ => (few, few).parse(rest)?,
@@ -229,7 +229,7 @@ fn file_streams<'a>(input: &'a [u8], folders: &mut [Folder]) -> IResult<&'a [u8]
                 for folder in &mut *folders {
                     let (after, files) = count(rest)?;
                     total += files;
-                    if total > MOST_ENTRIES {
+                    if total > MAX_ENTRIES {
                         return fail().parse(rest);
                     }
                     let crc = folder.crc.filter(|_| files == 1);
