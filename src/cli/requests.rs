@@ -33,7 +33,8 @@ pub(super) fn clear_hold(folder: &Path, query: &ModuleQuery) -> CommandResult {
     if !is_running && !is_remembered(folder, id)? {
         return Err(unknown);
     }
-    let file = clear_hold::ask(folder, id).map_err(|error| unwritable(folder, &error))?;
+    let file =
+        clear_hold::create_request(folder, id).map_err(|error| unwritable(folder, &error))?;
     if !is_running {
         return Ok((
             format!(
@@ -44,7 +45,7 @@ pub(super) fn clear_hold(folder: &Path, query: &ModuleQuery) -> CommandResult {
         ));
     }
     wait_until_taken(&file)?;
-    match take(&clear_hold::answer(&file)) {
+    match take(&clear_hold::unknown_reply_path(&file)) {
         Some(_) => Err(unknown),
         None => Ok((format!("Lifted: {id} has no hold now.\n"), 0)),
     }
@@ -55,7 +56,8 @@ pub(super) fn resume(folder: &Path, release: &str) -> CommandResult {
     let (project, version) = release.split_once('/').unwrap_or((release, ""));
     check_state_folder(folder)?;
     let is_running = state::is_in_use(folder);
-    let file = resume::ask(folder, project, version).map_err(|error| unwritable(folder, &error))?;
+    let file = resume::create_request(folder, project, version)
+        .map_err(|error| unwritable(folder, &error))?;
     if !is_running {
         return Ok((
             format!(
@@ -66,12 +68,12 @@ pub(super) fn resume(folder: &Path, release: &str) -> CommandResult {
         ));
     }
     wait_until_taken(&file)?;
-    if take(&clear_hold::answer(&file)).is_some() {
+    if take(&clear_hold::unknown_reply_path(&file)).is_some() {
         return Err(format!(
             "no such release: {release} (luat-ota check lists those that are served)"
         ));
     }
-    match take(&resume::refusal(&file)) {
+    match take(&resume::refused_reply_path(&file)) {
         Some(Ok(why)) => Err(why),
         Some(Err(_)) => Err(format!(
             "{release} stays paused: the server's log says why and what to do"
