@@ -41,7 +41,7 @@ pub(super) fn run(
         unknown: catalog
             .project(check.project())
             .filter(|_| note.is_none())
-            .and_then(|project| fleet.unknown(&project.name)),
+            .and_then(|project| fleet.few_established(&project.name)),
         stages: catalog
             .project(check.project())
             .map(|project| fleet.stage_texts(project, now, unix))

@@ -32,7 +32,8 @@ pub(super) fn clear_hold(folder: &Path, query: &ModuleQuery) -> CommandResult {
     if !is_running && !is_known(folder, id)? {
         return Err(unknown);
     }
-    let file = clear_hold::ask(folder, id).map_err(|error| unwritable(folder, &error))?;
+    let file =
+        clear_hold::create_request(folder, id).map_err(|error| unwritable(folder, &error))?;
     if !is_running {
         return Ok((
             format!(
@@ -43,7 +44,7 @@ pub(super) fn clear_hold(folder: &Path, query: &ModuleQuery) -> CommandResult {
         ));
     }
     wait_until_taken(&file)?;
-    match take_answer(&clear_hold::answer(&file)) {
+    match take_answer(&clear_hold::unknown_reply_path(&file)) {
         Some(_) => Err(unknown),
         None => Ok((format!("Lifted: {id} has no hold now.\n"), 0)),
     }
@@ -54,7 +55,8 @@ pub(super) fn resume(folder: &Path, release: &str) -> CommandResult {
     let (project, version) = release.split_once('/').unwrap_or((release, ""));
     check_state_folder(folder)?;
     let is_running = state::is_in_use(folder);
-    let file = resume::ask(folder, project, version).map_err(|error| unwritable(folder, &error))?;
+    let file = resume::create_request(folder, project, version)
+        .map_err(|error| unwritable(folder, &error))?;
     if !is_running {
         return Ok((
             format!(
@@ -65,12 +67,12 @@ pub(super) fn resume(folder: &Path, release: &str) -> CommandResult {
         ));
     }
     wait_until_taken(&file)?;
-    if take_answer(&clear_hold::answer(&file)).is_some() {
+    if take_answer(&clear_hold::unknown_reply_path(&file)).is_some() {
         return Err(format!(
             "no such release: {release} (luat-ota check lists those that are served)"
         ));
     }
-    match take_answer(&resume::refusal(&file)) {
+    match take_answer(&resume::refused_reply_path(&file)) {
         Some(Ok(why)) => Err(why),
         Some(Err(_)) => Err(format!(
             "{release} stays paused: the server's log says why and what to do"

@@ -187,7 +187,7 @@ impl<'a> IncomingCheck<'a> {
             let is_rollback = self.is_offered_rollback(service, catalog);
             let mut fleet = service.fleet.borrow_mut();
             let requester = self.requester.as_ref();
-            fleet.checked(self.check, requester, &verdict, is_rollback, self.now);
+            fleet.record_check(self.check, requester, &verdict, is_rollback, self.now);
         }
         verdict
     }
@@ -429,7 +429,7 @@ fn answer_offer(
             && !request.head_only
         {
             let mut fleet = service.fleet.borrow_mut();
-            fleet.redirected(requester, content, to, incoming.now);
+            fleet.record_redirect(requester, content, to, incoming.now);
         }
         return Answer::Reply(reply);
     }

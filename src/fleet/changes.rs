@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::entry::{ChangeEntry, JournalEntry};
 
 /// Maximum number of changes that are kept.
-pub const MOST: usize = 100;
+pub const MAX_CHANGES: usize = 100;
 
 /// Author of changes by `luat-ota resume` or `luat-ota lift`.
 pub const COMMAND: &str = "command";
@@ -46,7 +46,7 @@ impl Changes {
     }
 
     fn trim(&mut self) {
-        while self.entries.len() > MOST {
+        while self.entries.len() > MAX_CHANGES {
             self.entries.pop_front();
         }
     }
@@ -87,10 +87,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_hundred_are_kept_also_over_a_restart() {
+    fn the_last_hundred_changes_survive_a_restart() {
         let mut changes = Changes::default();
         let mut journal = Vec::new();
-        for number in 0..MOST as i64 + 20 {
+        for number in 0..MAX_CHANGES as i64 + 20 {
             let change = ChangeEntry::new(ChangeEntry::UPLOAD, "P", &number.to_string(), "");
             journal.push(changes.add("alice", change, number));
         }
@@ -104,7 +104,7 @@ mod tests {
             loaded.load(entry);
         }
         for changes in [&changes, &loaded] {
-            assert_eq!(changes.len(), MOST);
+            assert_eq!(changes.len(), MAX_CHANGES);
             let times: Vec<i64> = changes.newest_first().map(|change| change.unix).collect();
             assert_eq!(times, (20..120).rev().collect::<Vec<_>>());
             assert_eq!(changes.publisher("P", "119"), Some("alice"));

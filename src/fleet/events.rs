@@ -12,7 +12,7 @@ use smol::channel::{Receiver, Sender, TrySendError, bounded};
 use super::notices::{Notice, ProgramCounts, ProgramQueue};
 
 /// Capacity of a reader's queue; further events are dropped for that reader.
-const WAITING: usize = 256;
+const CAPACITY: usize = 256;
 
 /// Maximum number of simultaneous readers.
 const READERS: usize = 16;
@@ -101,7 +101,7 @@ impl Events {
         if self.readers.len() >= READERS {
             return None;
         }
-        let (sender, receiver) = bounded(WAITING);
+        let (sender, receiver) = bounded(CAPACITY);
         self.readers.push(sender);
         Some(receiver)
     }
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_built_while_nobody_looks_on() {
+    fn no_event_is_built_without_a_reader() {
         let mut events = Events::default();
         events.publish(|| panic!("nobody asked for it"));
         let reader = events.subscribe().unwrap();
@@ -170,7 +170,7 @@ mod tests {
         for unix in 0..1000 {
             events.publish(|| Event::Catalog { unix });
         }
-        assert_eq!(reader.len(), WAITING);
+        assert_eq!(reader.len(), CAPACITY);
         assert!(events.wanted());
         let others: Vec<_> = (0..READERS).filter_map(|_| events.subscribe()).collect();
         assert_eq!(others.len(), READERS - 1);

@@ -20,13 +20,13 @@ use crate::os::process;
 pub const FILE: &str = "known-devices.txt";
 
 /// Maximum number of ids that are read.
-const MOST: usize = 2_000_000;
+const MAX_IDS: usize = 2_000_000;
 
 /// Bytes of a line that are read. The rest of a longer line is skipped.
-const LONGEST: u64 = 1024;
+const MAX_LINE: u64 = 1024;
 
 /// Maximum number of bad lines that are quoted in the log.
-const NAMED: usize = 5;
+const MAX_QUOTED: usize = 5;
 
 /// List of known devices.
 #[derive(Debug, Default)]
@@ -37,12 +37,12 @@ pub struct KnownList {
     /// Stamp of the file that the ids were read from.
     from: Option<FileStamp>,
     /// Whether the file may have changed.
-    wanted: bool,
+    is_read_due: bool,
     /// Notified when the file was read.
     notify: Notify,
     reading: Option<Receiver<io::Result<Contents>>>,
     /// Kind of the error that was logged last; `None` after the file was read.
-    said: Option<io::ErrorKind>,
+    logged_error: Option<io::ErrorKind>,
 }
 
 /// Content of the file.
@@ -59,13 +59,13 @@ impl KnownList {
     pub fn open(folder: &Path, notify: Notify) -> KnownList {
         let mut list = KnownList {
             path: Some(folder.join(FILE)),
-            wanted: true,
+            is_read_due: true,
             notify,
             ..KnownList::default()
         };
         if let Some(path) = &list.path {
             let found = read(path);
-            list.take(found);
+            list.apply(found);
         }
         list
     }
@@ -86,15 +86,15 @@ impl KnownList {
     }
 
     /// Lets the next tick look at the file.
-    pub fn look(&mut self) {
-        self.wanted = true;
+    pub fn schedule_read(&mut self) {
+        self.is_read_due = true;
     }
 
     /// Whether [`KnownList::tick`] has something to do.
     pub fn is_due(&self) -> bool {
         match &self.reading {
             Some(reading) => !reading.is_empty() || reading.is_closed(),
-            None => self.wanted,
+            None => self.is_read_due,
         }
     }
 
@@ -104,19 +104,19 @@ impl KnownList {
             match reading.try_recv() {
                 Ok(found) => {
                     self.reading = None;
-                    self.take(found);
+                    self.apply(found);
                 }
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Closed) => self.reading = None,
             }
         }
-        if !std::mem::take(&mut self.wanted) {
+        if !std::mem::take(&mut self.is_read_due) {
             return;
         }
         let Some(path) = &self.path else { return };
-        let lies = open_to_read(path).and_then(|file| stamp(&file));
-        match lies {
-            Ok(lies) if Some(lies) != self.from => {
+        let current = open_to_read(path).and_then(|file| stamp(&file));
+        match current {
+            Ok(current) if Some(current) != self.from => {
                 let (sender, receiver) = bounded(1);
                 let (path, notify) = (path.clone(), self.notify.clone());
                 let run = move || {
@@ -134,12 +134,12 @@ impl KnownList {
         }
     }
 
-    fn take(&mut self, found: io::Result<Contents>) {
+    fn apply(&mut self, found: io::Result<Contents>) {
         let found = match found {
             Ok(found) => found,
             Err(error) => return self.log_error(&error),
         };
-        self.said = None;
+        self.logged_error = None;
         self.from = Some(found.from);
         self.ids = found.ids;
         log::info!(target: "known-devices", ids = self.ids.len(); "");
@@ -156,7 +156,7 @@ impl KnownList {
     fn log_error(&mut self, error: &io::Error) {
         // Most state folders have no such file.
         let is_none = error.kind() == io::ErrorKind::NotFound && self.from.is_none();
-        if is_none || self.said.replace(error.kind()) == Some(error.kind()) {
+        if is_none || self.logged_error.replace(error.kind()) == Some(error.kind()) {
             return;
         }
         log::warn!(
@@ -177,7 +177,7 @@ fn read(path: &Path) -> io::Result<Contents> {
     let (mut number, mut is_title) = (0_u32, true);
     loop {
         line.clear();
-        if file.by_ref().take(LONGEST).read_until(b'\n', &mut line)? == 0 {
+        if file.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
             break;
         }
         if !line.ends_with(b"\n") {
@@ -205,11 +205,11 @@ fn read(path: &Path) -> io::Result<Contents> {
         {
             continue;
         }
-        match id.filter(|_| ids.len() < MOST) {
+        match id.filter(|_| ids.len() < MAX_IDS) {
             Some(id) => ids.push(id),
             None => {
                 bad_count = bad_count.saturating_add(1);
-                if bad.len() < NAMED {
+                if bad.len() < MAX_QUOTED {
                     let shown: String = text.chars().take(40).collect();
                     let shown = Printable(&shown);
                     bad.push(match is_rounded(field) {
@@ -275,7 +275,7 @@ mod tests {
     /// Marks the file as changed, and ticks whenever a tick is due, until `so` returns true.
     fn wait_until(list: &mut KnownList, so: impl Fn(&KnownList) -> bool) {
         let began = Instant::now();
-        list.look();
+        list.schedule_read();
         while !so(list) {
             let waited = began.elapsed();
             assert!(
@@ -330,7 +330,7 @@ mod tests {
 
     // Case 19.
     #[test]
-    fn what_excel_has_spoilt_is_refused_with_the_line_and_what_to_do() {
+    fn numbers_rounded_by_excel_are_reported() {
         let scratch = Scratch::new();
         let path = scratch.write(
             FILE,
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_changes_is_read_again_and_one_that_vanishes_stays() {
+    fn a_changed_list_is_read_again_and_a_removed_one_is_kept() {
         let scratch = Scratch::new();
         let mut list = opened(&scratch);
         assert!(list.is_empty());
@@ -367,15 +367,15 @@ mod tests {
         wait_until(&mut list, |list| list.len() == 2);
         assert!(!list.contains(id("sensor-7")));
         std::fs::remove_file(scratch.path().join(FILE)).unwrap();
-        list.look();
+        list.schedule_read();
         list.tick();
-        assert!(list.said.is_some() && list.contains(id("sensor-8")));
+        assert!(list.logged_error.is_some() && list.contains(id("sensor-8")));
         scratch.write(FILE, b"");
         wait_until(&mut list, KnownList::is_empty);
     }
 
     #[test]
-    fn a_line_without_end_and_a_folder_of_the_lists_name_do_no_harm() {
+    fn overlong_lines_and_a_folder_are_ignored() {
         let scratch = Scratch::new();
         let mut text = vec![b'x'; 100_000];
         text.extend_from_slice(b"\nsensor-7\n");

@@ -42,9 +42,9 @@ impl Fleet {
         Known {
             is_unknown_device: self.settings.known_only && !is_known(),
             held: self.loop_guard.held(who, facts, now),
-            fetched: facts.waits.map(|waits| Fetched {
-                content: waits.content,
-                seconds: waits.age,
+            fetched: facts.awaited.map(|awaited| Fetched {
+                content: awaited.content,
+                seconds: awaited.age,
             }),
             fused: self.releases().unstated_pauses(),
             reached: self.releases().reached(),
@@ -74,7 +74,7 @@ impl Fleet {
         CheckFacts {
             same_session: self.sessions.holds(who, now),
             is_given,
-            waits: self
+            awaited: self
                 .devices
                 .awaited_reboot(who.device, who.network, check, now),
         }
@@ -103,8 +103,8 @@ impl Fleet {
     }
 
     /// Versions of devices that are higher than every remaining release, as of the last change of the firmware folder.
-    pub fn above(&self) -> &[Above] {
-        self.above.as_deref().unwrap_or_default()
+    pub fn versions_above(&self) -> &[Above] {
+        self.versions_above.as_deref().unwrap_or_default()
     }
 
     /// Pauses by the fuse that release.json does not state, either not yet or no longer.
@@ -148,13 +148,13 @@ impl Fleet {
 
     /// Sentence about a project with too few established devices, where every device with a whole download counts in
     /// the fuse; `None` if the project has enough of them.
-    pub fn unknown(&self, project: &str) -> Option<String> {
+    pub fn few_established(&self, project: &str) -> Option<String> {
         let mut walk = self.established_walk(std::iter::once(project));
         self.walk_established(&mut walk, u32::MAX);
-        self.unknown_after(&walk, project)
+        self.few_established_after(&walk, project)
     }
 
-    /// Begins a walk over the devices, for [`Fleet::unknown_after`] with one of these projects.
+    /// Begins a walk over the devices, for [`Fleet::few_established_after`] with one of these projects.
     pub fn established_walk<'p>(&self, projects: impl Iterator<Item = &'p str>) -> EstablishedWalk {
         self.devices.established_walk(projects)
     }
@@ -165,8 +165,8 @@ impl Fleet {
         self.devices.walk_established(walk, most, listed)
     }
 
-    /// Variant of [`Fleet::unknown`] after a walk that has ended.
-    pub fn unknown_after(&self, walk: &EstablishedWalk, project: &str) -> Option<String> {
+    /// Variant of [`Fleet::few_established`] after a walk that has ended.
+    pub fn few_established_after(&self, walk: &EstablishedWalk, project: &str) -> Option<String> {
         let established = self.devices.established_of(project, walk);
         let how_many = match established {
             ESTABLISHED.. => return None,

@@ -111,8 +111,8 @@ pub struct Fleet {
     /// Running count of devices by version, for the next sample.
     walk: Option<VersionWalk>,
     /// Versions of devices that are higher than every remaining release; `None` until determined.
-    above: Option<Vec<Above>>,
-    /// Running walk that determines `above` anew.
+    versions_above: Option<Vec<Above>>,
+    /// Running walk that determines `versions_above` anew.
     above_walk: Option<AboveWalk>,
     /// Time of the last tick.
     ticked: Option<Instant>,
@@ -124,7 +124,7 @@ pub struct Fleet {
     due_changed: Notify,
     /// Whether the releases and files in the firmware folder are known, so that any other is new; false while the
     /// folder is read for the first time.
-    is_acquainted: bool,
+    is_folder_known: bool,
     /// The most recent changes by people, commands and the fuse.
     changes: Changes,
     /// Counters and rates.
@@ -148,13 +148,13 @@ impl Fleet {
             hold_requests: HoldRequests::default(),
             history: History::default(),
             walk: None,
-            above: None,
+            versions_above: None,
             above_walk: None,
             ticked: None,
             next_records: None,
             dirty_since: None,
             due_changed: Notify::default(),
-            is_acquainted: false,
+            is_folder_known: false,
             clock,
             changes: Changes::default(),
             tally: Tally::default(),
@@ -229,7 +229,7 @@ impl Fleet {
                 JournalEntry::Guard(guard) => self.priority(guard.device),
                 _ => Priority::Major,
             };
-            let _nobody_waits = self.journal.write_now(&entry, priority);
+            let _written = self.journal.write_now(&entry, priority);
         }
     }
 }

@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_notice_is_one_line_of_json_with_what_applies() {
+    fn a_notice_is_one_line_of_json() {
         let notice = Notice::new(NoticeKind::Held, "水表", "2.0.0", "a \"reason\"\nin lines")
             .of_device("862991443753386");
         assert_eq!(
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_counts_what_it_drops() {
+    fn a_full_queue_counts_dropped_notices() {
         let (queue, receiver) = ProgramQueue::new();
         for _ in 0..QUEUE + 3 {
             queue.offer(String::new());

@@ -10,13 +10,13 @@ use crate::decision::Check;
 use crate::firmware::name::SentName;
 
 /// Maximum number of profiles, of at most 500 bytes each.
-const MOST: usize = 4096;
+const MAX_PROFILES: usize = 4096;
 
 /// Number of profiles from which devices on probation cannot add another one. Anyone can invent such devices.
-const MOST_ON_PROBATION: usize = MOST / 2;
+const MAX_ON_PROBATION: usize = MAX_PROFILES / 2;
 
 /// Maximum length of a text in a profile, in bytes. A check with a longer text has no profile.
-const LONGEST: usize = 128;
+const MAX_TEXT: usize = 128;
 
 /// Number of a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,7 +63,7 @@ impl<'a> Profile<'a> {
         texts
             .into_iter()
             .flatten()
-            .all(|text| text.len() <= LONGEST)
+            .all(|text| text.len() <= MAX_TEXT)
     }
 
     /// Profile that borrows the texts of this one.
@@ -164,8 +164,8 @@ impl Profiles {
             return Some(id);
         }
         let most = match on_probation {
-            true => MOST_ON_PROBATION,
-            false => MOST,
+            true => MAX_ON_PROBATION,
+            false => MAX_PROFILES,
         };
         if self.ids.len() >= most || !profile.is_short() {
             return None;
@@ -245,15 +245,15 @@ mod tests {
     #[test]
     fn invented_profiles_take_no_room_from_established_devices() {
         let mut profiles = Profiles::default();
-        for n in 0..2 * MOST {
+        for n in 0..2 * MAX_PROFILES {
             profiles.replace(ProfileId::NONE, named(&format!("P{n}")), true);
         }
-        assert_eq!(profiles.len(), MOST_ON_PROBATION);
+        assert_eq!(profiles.len(), MAX_ON_PROBATION);
         let invented = profiles.replace(ProfileId::NONE, named("X"), true);
         assert_eq!(invented, ProfileId::NONE);
         let real = profiles.replace(ProfileId::NONE, named("X"), false);
         assert_eq!(profiles.get(real), named("X").as_ref());
-        let long = "x".repeat(LONGEST + 1);
+        let long = "x".repeat(MAX_TEXT + 1);
         let long = profiles.replace(ProfileId::NONE, named(&long), false);
         assert_eq!(long, ProfileId::NONE);
     }

@@ -47,14 +47,14 @@ impl Transfer {
     }
 }
 
-/// Number of device slots that [`Fleet::look_above`] examines in one tick: about 2 ms of work.
+/// Number of device slots that [`Fleet::continue_above_walk`] examines in one tick: about 2 ms of work.
 pub(super) const ABOVE_SLOTS: u32 = 32_768;
 
 impl Fleet {
     /// Records a check and its verdict: the sighting of the device, an offer, and the result of an earlier delivery.
     /// Checks without an id or for an unknown project are not recorded. Must not be called for a check that continues a
     /// download: that device has not come back yet.
-    pub fn checked(
+    pub fn record_check(
         &mut self,
         check: &Check<'_>,
         who: Option<&Requester>,
@@ -85,7 +85,7 @@ impl Fleet {
             Verdict::Offer(offer) => Some(offer.package.content),
             Verdict::Refuse(_) => None,
         };
-        for against in self.loop_guard.came_back(who, facts, offered, now) {
+        for against in self.loop_guard.count_check(who, facts, offered, now) {
             log_named!(
                 warn,
                 self.device_name(who.device),
@@ -108,13 +108,13 @@ impl Fleet {
             }
         }
         if let Some(Fallback { content, to }) = fallen {
-            self.loop_guard.fell_back(who, content, to, now);
+            self.loop_guard.fallback(who, content, to, now);
         }
         self.journal_loop_guard();
         if let Verdict::Offer(offer) = verdict {
             let (project, version) = (&offer.project.name, &offer.release.version_text);
             self.releases_mut()
-                .offered(project, version, who.device, now);
+                .record_offer(project, version, who.device, now);
         }
     }
 
@@ -144,7 +144,7 @@ impl Fleet {
         {
             match self.journal.write_now(&JournalEntry::Pin(pin), priority) {
                 Some(promise) => written = promise,
-                None => self.pins.not_written(hold),
+                None => self.pins.mark_unwritten(hold),
             }
         }
         self.journal_pins();
@@ -207,16 +207,17 @@ impl Fleet {
             self.journal_devices();
             self.sessions.ended(&who, now);
         }
-        self.loop_guard.spent(&who, transfer.arrived, outcome, now);
+        self.loop_guard
+            .record_transfer(&who, transfer.arrived, outcome, now);
         self.journal_loop_guard();
     }
 
     /// Records that the device was redirected for this content of the release `to`.
-    pub fn redirected(&mut self, who: &Requester, content: ContentId, to: &str, now: Instant) {
+    pub fn record_redirect(&mut self, who: &Requester, content: ContentId, to: &str, now: Instant) {
         self.mark_dirty(now);
         let now = self.clock.stamp(now);
         self.loop_guard
-            .redirected(who, content, ShortVersion::of(to), now);
+            .record_redirect(who, content, ShortVersion::of(to), now);
         self.journal_loop_guard();
     }
 
@@ -253,34 +254,34 @@ impl Fleet {
                 }
                 None => notice,
             };
-            if self.is_acquainted || !is_found {
+            if self.is_folder_known || !is_found {
                 self.notify(notice);
             }
         }
-        self.is_acquainted |= catalog.waiting.is_empty();
+        self.is_folder_known |= catalog.waiting.is_empty();
         self.journal_devices();
         for stage in begun {
             let entry = JournalEntry::Stage(stage);
-            let _nobody_waits = self.journal.write_now(&entry, entry.priority());
+            let _written = self.journal.write_now(&entry, entry.priority());
         }
         for change in uploaded {
             self.attribute(&change, now);
         }
-        self.begin_above(catalog);
+        self.begin_above_walk(catalog);
         let size = |content| catalog.sources(content).first().map(|source| source.size);
-        self.loop_guard.sizes(size);
+        self.loop_guard.set_sizes(size);
     }
 
     /// Whether a release or file that appears in the firmware folder now is new: the folder was read completely in this
     /// run, or its releases were known from an earlier one.
-    pub fn is_acquainted(&self) -> bool {
-        self.is_acquainted
+    pub fn is_folder_known(&self) -> bool {
+        self.is_folder_known
     }
 
     /// Begins a walk that finds devices with a version above every remaining release. While a file is waiting to
     /// settle, no walk begins, because that file may contain the missing release.
-    fn begin_above(&mut self, catalog: &Catalog) {
-        let may_have_changed = match &self.above {
+    fn begin_above_walk(&mut self, catalog: &Catalog) {
+        let may_have_changed = match &self.versions_above {
             None => true,
             Some(above) => !above.is_empty() || self.releases().has_lost(),
         };
@@ -290,14 +291,14 @@ impl Fleet {
         self.above_walk = match catalog.waiting.is_empty() {
             true => Some(self.devices.above_walk(catalog)),
             false => {
-                self.above = None;
+                self.versions_above = None;
                 None
             }
         };
     }
 
     /// Examines some more devices; at the end of the walk, warns of versions above every remaining release.
-    pub(super) fn look_above(&mut self, now: Instant) {
+    pub(super) fn continue_above_walk(&mut self, now: Instant) {
         let Some(mut walk) = self.above_walk.take() else {
             return;
         };
@@ -308,7 +309,7 @@ impl Fleet {
             return;
         }
         let above = self.devices.above(&walk);
-        let known = self.above.take().unwrap_or_default();
+        let known = self.versions_above.take().unwrap_or_default();
         let is_known = |new: &&Above| {
             let mut known = known.iter();
             known.any(|old| (&old.project, &old.version) == (&new.project, &new.version))
@@ -323,7 +324,7 @@ impl Fleet {
                  one"
             );
         }
-        self.above = Some(above);
+        self.versions_above = Some(above);
     }
 
     /// Sets the groups that give devices their names.
@@ -342,7 +343,7 @@ impl Fleet {
         self.mark_dirty(now);
         let entry = self.changes.add(by, change, unix_now());
         // Written at once: the record of the change must survive a kill.
-        let _nobody_waits = self.journal.write_now(&entry, entry.priority());
+        let _written = self.journal.write_now(&entry, entry.priority());
         if let JournalEntry::Change(change) = entry {
             self.attribute(&change, self.clock.stamp(now));
         }

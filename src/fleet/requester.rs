@@ -76,7 +76,7 @@ pub struct PinOwner {
     key: PinKey,
     /// Hash of the id and all facts that the device states; 0 without an id. Before 0.1.0 this was the key of the
     /// device's pins.
-    said: u64,
+    statement: u64,
 }
 
 impl PinOwner {
@@ -88,15 +88,15 @@ impl PinOwner {
         let mut digits = itoa::Buffer::new();
         let core = digits.format(check.core_version.unwrap_or_default());
         let name = check.firmware_name.as_deref().unwrap_or_default();
-        let said = [check.project(), name, &check.version, core];
-        PinOwner::anonymous(b"ask", address, &said)
+        let stated = [check.project(), name, &check.version, core];
+        PinOwner::anonymous(b"ask", address, &stated)
     }
 
     /// Owner of the pins of a device. `identity`: hash of the id and all facts that the device states.
     pub(super) fn of_device(device: DeviceId, identity: IdentityHash) -> PinOwner {
         PinOwner {
             key: PinKey(StableHasher::new(b"pin").device(device).finish()),
-            said: identity.0,
+            statement: identity.0,
         }
     }
 
@@ -105,27 +105,27 @@ impl PinOwner {
         PinOwner::anonymous(b"get", address, &[path])
     }
 
-    fn anonymous(kind: &[u8; 3], address: IpAddr, said: &[&str]) -> PinOwner {
+    fn anonymous(kind: &[u8; 3], address: IpAddr, stated: &[&str]) -> PinOwner {
         // An IPv4 client has the same key if it connects to an IPv6 socket.
         let address = match address.to_canonical() {
             IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
             IpAddr::V6(v6) => v6.octets(),
         };
-        let hasher = StableHasher::new(kind).bytes(&address).texts(said);
+        let hasher = StableHasher::new(kind).bytes(&address).texts(stated);
         PinOwner {
             key: PinKey(hasher.finish()),
-            said: 0,
+            statement: 0,
         }
     }
 
     /// Whether the request has no device id.
     pub fn is_anonymous(&self) -> bool {
-        self.said == 0
+        self.statement == 0
     }
 
     /// Hash of the id and all facts that the device states; 0 without an id.
-    pub(super) fn said(&self) -> u64 {
-        self.said
+    pub(super) fn statement(&self) -> u64 {
+        self.statement
     }
 
     /// Key of new pins.
@@ -135,7 +135,7 @@ impl PinOwner {
 
     /// Keys under which the owner may have pins.
     pub(super) fn keys(&self) -> impl Iterator<Item = PinKey> {
-        [self.key, PinKey(self.said)].into_iter()
+        [self.key, PinKey(self.statement)].into_iter()
     }
 }
 
@@ -189,16 +189,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modules_that_run_different_things_are_told_apart_under_one_id() {
+    fn modules_that_state_different_facts_have_different_identities() {
         let imei = DeviceId::Imei(862_991_443_753_386);
-        let said = [
+        let stated = [
             ["P", "1.0.0"],
             ["P", "1.0.1"],
             ["Q", "1.0.0"],
             ["P1", ".0.0"],
         ];
-        for (at, one) in said.iter().enumerate() {
-            for (other_at, other) in said.iter().enumerate() {
+        for (at, one) in stated.iter().enumerate() {
+            for (other_at, other) in stated.iter().enumerate() {
                 let same = IdentityHash::of(imei, one) == IdentityHash::of(imei, other);
                 assert_eq!(same, at == other_at);
             }
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_of_a_downloader_is_the_same_on_every_machine() {
+    fn the_hash_of_an_identity_is_the_same_on_every_machine() {
         let imei = DeviceId::Imei(862_991_443_753_386);
         let key = IdentityHash::of(imei, &["P", "P_Luat_V0017_ASR1802", "1.0.0"]);
         assert_eq!(key, IdentityHash(11_846_807_408_319_002_151));

@@ -34,7 +34,7 @@ impl Fleet {
             fleet.loop_guard.all_loaded();
             fleet.known_list = KnownList::open(folder.path(), fleet.due_changed.clone());
             fleet.devices.finish_loading(loaded.downtime);
-            fleet.is_acquainted = !fleet.releases().is_empty();
+            fleet.is_folder_known = !fleet.releases().is_empty();
             let wall = Wall { stamp: now, unix };
             fleet.journal = journal::continue_journal(folder, wall, &loaded, fleet.live());
             fleet.journal.set_notify(fleet.due_changed.clone());
@@ -105,7 +105,7 @@ impl Fleet {
                 release: None,
                 rule: "",
             });
-            self.checked(&check, who.as_ref(), &refused, false, now);
+            self.record_check(&check, who.as_ref(), &refused, false, now);
         }
     }
 

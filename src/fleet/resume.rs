@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use super::clear_hold::answer;
+use super::clear_hold::unknown_reply_path;
 use crate::state;
 
 const PREFIX: &str = "resume-";
@@ -13,7 +13,7 @@ const PREFIX: &str = "resume-";
 const REFUSED: &str = ".refused";
 
 /// Maximum number of requests that are handled at once.
-const MOST: usize = 100;
+const MAX_REQUESTS: usize = 100;
 
 /// Request to end the pause of a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,18 +27,18 @@ pub struct ResumeRequest {
 }
 
 /// Creates a request in a state folder, and returns its path.
-pub fn ask(folder: &Path, project: &str, version: &str) -> io::Result<PathBuf> {
+pub fn create_request(folder: &Path, project: &str, version: &str) -> io::Result<PathBuf> {
     let name = format!("{PREFIX}{}%2F{}", quoted(project), quoted(version));
     let path = folder.join(name);
     // Replies to an earlier request.
-    fs::remove_file(answer(&path)).ok();
-    fs::remove_file(refusal(&path)).ok();
+    fs::remove_file(unknown_reply_path(&path)).ok();
+    fs::remove_file(refused_reply_path(&path)).ok();
     state::write_atomically(&path, b"")?;
     Ok(path)
 }
 
-/// Path of the reply file that states why a release stays paused. `request`: the path that [`ask`] returned.
-pub fn refusal(request: &Path) -> PathBuf {
+/// Path of the reply file that states why a release stays paused. `request`: the path that [`create_request`] returned.
+pub fn refused_reply_path(request: &Path) -> PathBuf {
     let mut path = request.as_os_str().to_owned();
     path.push(REFUSED);
     PathBuf::from(path)
@@ -61,7 +61,7 @@ pub fn requests(folder: &Path) -> Vec<ResumeRequest> {
             path: entry.path(),
         })
     });
-    requests.take(MOST).collect()
+    requests.take(MAX_REQUESTS).collect()
 }
 
 fn quoted(text: &str) -> String {
@@ -78,7 +78,7 @@ mod tests {
     use crate::os::scratch::Scratch;
 
     #[test]
-    fn what_is_asked_for_arrives() {
+    fn requests_round_trip() {
         let scratch = Scratch::new();
         for (project, version) in [
             ("P", "1.0.1"),
@@ -86,21 +86,21 @@ mod tests {
             ("A%2FB", "1.0%"),
             ("a b", "1"),
         ] {
-            let path = ask(scratch.path(), project, version).unwrap();
+            let path = create_request(scratch.path(), project, version).unwrap();
             let expected = ResumeRequest {
                 project: project.to_owned(),
                 version: version.to_owned(),
                 path: path.clone(),
             };
             assert_eq!(requests(scratch.path()), [expected]);
-            fs::write(answer(&path), "").unwrap();
-            fs::write(refusal(&path), "why").unwrap();
+            fs::write(unknown_reply_path(&path), "").unwrap();
+            fs::write(refused_reply_path(&path), "why").unwrap();
             fs::remove_file(&path).unwrap();
             assert_eq!(requests(scratch.path()), []);
-            ask(scratch.path(), project, version).unwrap();
-            assert!(!answer(&path).exists() && !refusal(&path).exists());
+            create_request(scratch.path(), project, version).unwrap();
+            assert!(!unknown_reply_path(&path).exists() && !refused_reply_path(&path).exists());
             fs::remove_file(&path).unwrap();
         }
-        assert!(ask(scratch.path(), &"x".repeat(300), "1").is_err());
+        assert!(create_request(scratch.path(), &"x".repeat(300), "1").is_err());
     }
 }

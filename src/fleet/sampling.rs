@@ -13,7 +13,7 @@ use super::short_version::ShortVersion;
 use crate::firmware::audience::DeviceId;
 
 /// Number of device slots that are examined in one tick: about 2 ms of work.
-const DEVICES: u32 = 32_768;
+const SAMPLE_SLOTS: u32 = 32_768;
 
 /// New counts of one version.
 type Change = (VersionKey, VersionCounts);
@@ -26,7 +26,7 @@ impl Fleet {
         let Some(mut walk) = begun.or_else(|| is_due.then(VersionWalk::default)) else {
             return;
         };
-        if !self.devices.walk_versions(&mut walk, DEVICES) {
+        if !self.devices.walk_versions(&mut walk, SAMPLE_SLOTS) {
             self.walk = Some(walk);
             return;
         }

@@ -9,7 +9,7 @@ use super::requester::Requester;
 use crate::firmware::audience::DeviceId;
 
 /// Maximum number of sessions. All are dropped if it is reached within a minute.
-const MOST: usize = 4096;
+const MAX_SESSIONS: usize = 4096;
 
 /// Sessions that have just ended.
 #[derive(Debug, Default)]
@@ -23,11 +23,11 @@ impl Sessions {
         if who.session == 0 {
             return;
         }
-        if self.ended.len() >= MOST {
+        if self.ended.len() >= MAX_SESSIONS {
             self.ended
                 .retain(|_, at| now.since(*at) <= TOO_SOON_IN_SESSION);
         }
-        if self.ended.len() >= MOST {
+        if self.ended.len() >= MAX_SESSIONS {
             // Either a flood or a large fleet ends this many sessions in a minute. After all are dropped, only the
             // shorter limit of three seconds applies to their checks.
             self.ended.clear();

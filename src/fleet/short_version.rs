@@ -9,15 +9,15 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher24;
 
 /// Maximum length of a text, in bytes.
-pub const LONGEST: usize = 22;
+pub const MAX_LENGTH: usize = 22;
 
 /// Maximum number of bytes that are kept of a longer text. `~` and eight hexadecimal digits follow.
-const KEPT: usize = LONGEST - 9;
+const MAX_KEPT: usize = MAX_LENGTH - 9;
 
 /// Version of at most 22 bytes of UTF-8.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShortVersion {
-    bytes: [u8; LONGEST],
+    bytes: [u8; MAX_LENGTH],
     len: u8,
 }
 
@@ -25,13 +25,13 @@ impl ShortVersion {
     /// The text, abbreviated if it is longer than 22 bytes.
     pub fn of(text: &str) -> ShortVersion {
         match ShortVersion::whole(text) {
-            Some(brief) => brief,
+            Some(short) => short,
             None => ShortVersion::whole(&abbreviated(text)).unwrap_or_default(),
         }
     }
 
     fn whole(text: &str) -> Option<ShortVersion> {
-        let mut bytes = [0; LONGEST];
+        let mut bytes = [0; MAX_LENGTH];
         bytes
             .get_mut(..text.len())?
             .copy_from_slice(text.as_bytes());
@@ -48,7 +48,7 @@ impl ShortVersion {
     /// Whether a text of at most 22 bytes looks like the abbreviation of a longer one.
     pub fn is_abbreviated(text: &str) -> bool {
         // An abbreviation may be up to 3 bytes shorter, if a character of up to 4 bytes did not fit.
-        let is_long = text.len() + 3 >= LONGEST;
+        let is_long = text.len() + 3 >= MAX_LENGTH;
         let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         let ends = |[mark, hash @ ..]: &[u8; 9]| *mark == b'~' && hash.iter().all(is_digit);
         is_long && text.as_bytes().last_chunk().is_some_and(ends)
@@ -56,7 +56,7 @@ impl ShortVersion {
 
     /// Whether a text is stored without abbreviation.
     pub fn holds(text: &str) -> bool {
-        text.len() <= LONGEST
+        text.len() <= MAX_LENGTH
     }
 }
 
@@ -65,7 +65,7 @@ fn abbreviated(text: &str) -> String {
     hasher.write(text.as_bytes());
     let hash = hasher.finish() >> 32;
     // Cut at the last boundary between characters.
-    let beginning = (0..=KEPT).rev().find_map(|end| text.get(..end));
+    let beginning = (0..=MAX_KEPT).rev().find_map(|end| text.get(..end));
     let beginning = beginning.unwrap_or_default();
     format!("{beginning}~{hash:08x}")
 }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_texts_with_the_same_beginning_stay_two() {
+    fn long_texts_with_the_same_beginning_stay_different() {
         let (one, other) = ("1.2.3-release-candidate-1", "1.2.3-release-candidate-2");
         assert_ne!(ShortVersion::of(one), ShortVersion::of(other));
         assert_eq!(ShortVersion::of(one), ShortVersion::of(one));
@@ -101,12 +101,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_can_be_kept(text in any::<String>()) {
-            let brief = ShortVersion::of(&text);
-            prop_assert_eq!(ShortVersion::holds(&text), brief.as_str() == text);
-            prop_assert!(ShortVersion::holds(&text) || ShortVersion::is_abbreviated(brief.as_str()));
-            prop_assert_eq!(ShortVersion::of(brief.as_str()), brief);
-            prop_assert_eq!(text.is_empty(), brief.as_str().is_empty());
+        fn any_text_can_be_stored(text in any::<String>()) {
+            let short = ShortVersion::of(&text);
+            prop_assert_eq!(ShortVersion::holds(&text), short.as_str() == text);
+            prop_assert!(ShortVersion::holds(&text) || ShortVersion::is_abbreviated(short.as_str()));
+            prop_assert_eq!(ShortVersion::of(short.as_str()), short);
+            prop_assert_eq!(text.is_empty(), short.as_str().is_empty());
         }
     }
 }

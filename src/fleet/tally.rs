@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn minutes_without_anything_are_there_too() {
+    fn minutes_without_counts_are_listed() {
         let mut tally = Tally::default();
         tally.check("http", "offer", 6000);
         tally.check("udp", "not_now", 6000 + 3 * SLOT);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_is_not_listed_counts_as_another() {
+    fn an_unlisted_word_counts_as_other() {
         let mut tally = Tally::default();
         tally.download("tcp", "medium gone", 5, 0);
         assert_eq!(tally.downloads.last(), Some(&1));

@@ -4,7 +4,7 @@ use super::*;
 use crate::firmware::catalog::{Catalog, sample};
 
 #[test]
-fn a_tick_is_due_a_second_after_something_happened_and_never_while_nothing_does() {
+fn a_tick_is_due_a_second_after_a_change_and_never_without_one() {
     let began = Instant::now();
     let at = |seconds: u64| began + Duration::from_secs(seconds);
     let mut fleet = Fleet::new(FleetSettings::default(), began);
@@ -27,7 +27,7 @@ fn a_tick_is_due_a_second_after_something_happened_and_never_while_nothing_does(
 }
 
 #[test]
-fn a_walk_over_many_devices_goes_on_in_the_next_tick() {
+fn a_walk_over_many_devices_continues_in_the_next_tick() {
     let began = Instant::now();
     let at = |seconds: u64| began + Duration::from_secs(seconds);
     let mut fleet = Fleet::new(FleetSettings::default(), began);
@@ -36,11 +36,11 @@ fn a_walk_over_many_devices_goes_on_in_the_next_tick() {
     fleet.refuse_devices(devices.into(), "3.0.0", began);
     fleet.catalog(&sample::release(2, "{}"), at(1));
     fleet.tick(at(2));
-    assert!(fleet.above().is_empty());
+    assert!(fleet.versions_above().is_empty());
     assert!(fleet.due().is_some_and(|due| due <= at(3)));
     fleet.tick(at(3));
-    let [above] = fleet.above() else {
-        panic!("{:?}", fleet.above());
+    let [above] = fleet.versions_above() else {
+        panic!("{:?}", fleet.versions_above());
     };
     assert_eq!((&*above.version, above.devices), ("3.0.0", devices));
 }

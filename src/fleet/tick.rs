@@ -26,9 +26,9 @@ impl Fleet {
     /// while devices send checks, each tick follows one second after the last one; otherwise each part of the fleet
     /// states its own time.
     pub fn due(&self) -> Option<Instant> {
-        let looks = self.known_list.is_due() || self.hold_requests.is_due();
+        let is_read_due = self.known_list.is_due() || self.hold_requests.is_due();
         let stamps = [
-            looks.then_some(Stamp::default()),
+            is_read_due.then_some(Stamp::default()),
             self.devices.due(),
             self.releases().due(),
             self.journal.due(),
@@ -47,14 +47,14 @@ impl Fleet {
     /// that are to be written into the firmware folder.
     pub fn on_due(&mut self, now: Instant) -> Vec<Fused> {
         if self.ticked.is_some_and(|ticked| now < ticked + TICK) {
-            self.give_records(now);
+            self.continue_compaction(now);
             return Vec::new();
         }
         self.tick(now)
     }
 
     /// Gives the journal the next portion of the records that it wants for a compaction.
-    fn give_records(&mut self, now: Instant) {
+    fn continue_compaction(&mut self, now: Instant) {
         if let Some(from) = self.journal.wants_records() {
             let (entries, next) = self.records(from, RECORDS);
             self.journal.add_records(&entries, next);
@@ -69,8 +69,8 @@ impl Fleet {
 
     /// Makes the next tick read the state folder, which may have changed.
     pub fn state_folder_changed(&mut self) {
-        self.known_list.look();
-        self.hold_requests.look();
+        self.known_list.schedule_read();
+        self.hold_requests.schedule_read();
         self.due_changed.notify();
     }
 
@@ -90,10 +90,10 @@ impl Fleet {
         self.journal_devices();
         let pauses = self.judge(now);
         self.advance_stages(now);
-        self.look_above(now);
+        self.continue_above_walk(now);
         self.journal.tick(stamp, unix);
         self.sample(stamp, unix);
-        self.give_records(now);
+        self.continue_compaction(now);
         self.known_list.tick();
         let mut requests = std::mem::take(&mut self.hold_requests);
         for (device, id, is_known) in requests.tick(&|device| self.remembers(device)) {
@@ -138,7 +138,7 @@ impl Fleet {
         let (project, version) = (&*stage.project, &*stage.version);
         let notice = Notice::new(NoticeKind::StageReached, project, version, &reason);
         let entry = JournalEntry::Stage(stage);
-        let _nobody_waits = self.journal.write_now(&entry, entry.priority());
+        let _written = self.journal.write_now(&entry, entry.priority());
         self.notify(notice);
     }
 
@@ -161,7 +161,7 @@ impl Fleet {
                     if let Some(entry) = self.releases().entry(project, version) {
                         // Written at once: a server that is killed now must remember the pause.
                         let entry = JournalEntry::Release(entry);
-                        let _nobody_waits = self.journal.write_now(&entry, entry.priority());
+                        let _written = self.journal.write_now(&entry, entry.priority());
                     }
                     let reason = fused.sentence.strip_prefix(FUSE).unwrap_or(&fused.sentence);
                     let reason = reason.strip_suffix(SET_TO_FALSE).unwrap_or(reason);

@@ -98,7 +98,7 @@ impl RulesEdits {
                     fleet.changed(changes::COMMAND, change, Instant::now());
                 }
                 Ok(()) => {
-                    std::fs::File::create(clear_hold::answer(&path)).ok();
+                    std::fs::File::create(clear_hold::unknown_reply_path(&path)).ok();
                     log::info!(target: "resume", project = project, version = version; "no such release");
                 }
                 Err(why) => {
@@ -108,7 +108,7 @@ impl RulesEdits {
                          write into the firmware folder and run luat-ota resume again"
                     );
                     log::warn!(target: "resume", project = project, version = version; "{sentence}");
-                    std::fs::write(resume::refusal(&path), sentence).ok();
+                    std::fs::write(resume::refused_reply_path(&path), sentence).ok();
                 }
             }
             if let Err(error) = std::fs::remove_file(&path) {

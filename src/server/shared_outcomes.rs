@@ -17,7 +17,7 @@ use super::Settings;
 use crate::device::Service;
 use crate::fleet::Fleet;
 use crate::fleet::clock::unix_now;
-use crate::fleet::shared::file::{ENDING, HEARTBEAT, LONGEST, OutcomeFile, SILENT};
+use crate::fleet::shared::file::{ENDING, HEARTBEAT, MAX_SIZE, OutcomeFile, SILENT_AFTER};
 use crate::fleet::shared::{Exchanged, Outcomes, PeerOutcomes, PeerStates};
 use crate::os::fs::open_to_read;
 use crate::os::process::{self, start_thread, unblock};
@@ -144,7 +144,7 @@ impl SharedFolder {
         for peer in self.peers.values() {
             match &peer.problem {
                 Some(_) => states.unusable += 1,
-                None if peer.changed.elapsed() > SILENT => states.silent += 1,
+                None if peer.changed.elapsed() > SILENT_AFTER => states.silent += 1,
                 None => states.live += 1,
             }
         }
@@ -250,9 +250,9 @@ fn read_one(
         return Ok(None);
     }
     let mut bytes = Vec::new();
-    file.take(LONGEST.saturating_add(1))
+    file.take(MAX_SIZE.saturating_add(1))
         .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LONGEST {
+    if bytes.len() as u64 > MAX_SIZE {
         return Err(io::Error::other("it is longer than 32 MiB"));
     }
     Ok(Some((found, bytes)))

@@ -59,11 +59,11 @@ pub(super) async fn follow_catalogues(
 ) {
     let mut current = first;
     while let Ok(catalog) = catalogs.recv().await {
-        let is_acquainted = service.fleet.borrow().is_acquainted();
+        let is_folder_known = service.fleet.borrow().is_folder_known();
         service.replace_catalog(Arc::clone(&catalog));
         announce::log_changes(&current, &catalog);
         for notice in announce::notices(&current, &catalog) {
-            match is_acquainted {
+            match is_folder_known {
                 true => service.fleet.borrow_mut().notify(notice),
                 // What already existed at the start is logged, but is no event.
                 false => notice.log(),

@@ -172,7 +172,7 @@ impl Devices {
         for counts in [&mut of_established, &mut of_all] {
             counts.groups.resize_with(targets.len() + 1, Count::default);
         }
-        let admitted = (rules, self.releases.most_percent(rules, release));
+        let admitted = (rules, self.releases.max_percent(rules, release));
         let mut established = 0u32;
         // Devices with an outcome of a peer: `established_peers` are the established ones that are counted by that
         // outcome, `counted_here` those that are counted by this server's own record.

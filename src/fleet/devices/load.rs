@@ -107,7 +107,7 @@ impl Devices {
                     };
                     self.forget(first);
                 }
-                self.releases.asks_for(None, Some(project));
+                self.releases.count_project(None, Some(project));
                 let record = DeviceRecord::new(entry.device, &entry.text, project, entry.first);
                 self.table.insert(record, Rank::Established, &entry.text)
             }

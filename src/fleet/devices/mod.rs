@@ -296,7 +296,7 @@ impl Devices {
             self.forget(first);
         }
         let record = DeviceRecord::new(device, text, project, now);
-        self.releases.asks_for(None, Some(project));
+        self.releases.count_project(None, Some(project));
         Some(self.table.insert(record, Rank::Probation, text))
     }
 
@@ -352,7 +352,7 @@ impl Devices {
         self.put_progress(slot, None);
         self.set_confirmed(slot, [TargetId::NONE; 3]);
         if let Some(record) = self.table.remove(slot) {
-            self.releases.asks_for(Some(record.project), None);
+            self.releases.count_project(Some(record.project), None);
             self.profiles.leave(record.profile);
         }
     }
@@ -362,7 +362,8 @@ impl Devices {
         if let Some(record) = self.table.get_mut(slot)
             && record.project != project
         {
-            self.releases.asks_for(Some(record.project), Some(project));
+            self.releases
+                .count_project(Some(record.project), Some(project));
             record.project = project;
         }
     }

@@ -84,7 +84,7 @@ impl Devices {
     pub(super) fn put_progress(&mut self, slot: u32, progress: Option<Progress>) {
         self.share_change(slot, progress);
         if let Some(record) = self.table.get_mut(slot) {
-            self.releases.moved(record.progress, progress);
+            self.releases.count_progress(record.progress, progress);
             let target = |progress: Option<Progress>| progress.map(|progress| progress.target);
             if target(record.progress) != target(progress) {
                 record.report = None;

@@ -8,23 +8,23 @@ use crate::fleet::progress::{AwaitedReboot, Circumstances, FALLBACK};
 use crate::fleet::requester::Requester;
 
 /// Minimum time from a redirect to the device's next check for the redirect to count as an attempt, in seconds.
-const REDIRECTED: u32 = 60;
+const MIN_REDIRECT_AGE: u32 = 60;
 
 /// Time during which a round counts, in seconds.
 const DAY: u32 = 24 * 60 * 60;
 
 /// Maximum number of rounds that are kept.
-const ROUNDS: usize = 10;
+const KEPT_ROUNDS: usize = 10;
 
 /// Number of weak rounds within a day that deserve a hold.
-const WEAK: usize = 9;
+const MAX_WEAK_ROUNDS: usize = 9;
 
 /// Number of rounds of any kind within a day that deserve a hold, whatever versions the device reports, and even if
 /// `allow` names the device.
-const MANY: usize = ROUNDS;
+const MAX_ROUNDS: usize = KEPT_ROUNDS;
 
 /// Number of file sizes whose bytes must be sent before a device that `allow` names is held for them.
-const MANY_SIZES: u64 = 20;
+const MAX_SIZES: u64 = 20;
 
 /// Duration of a hold in seconds, by the number of earlier holds of the content.
 pub const HOLDS: [u32; 3] = [60 * 60, 6 * 60 * 60, 24 * 60 * 60];
@@ -51,7 +51,7 @@ pub struct CheckFacts {
     /// Whether the rules give the reported version to devices that run the new one.
     pub is_given: bool,
     /// Content that the device has and need not run yet.
-    pub waits: Option<AwaitedReboot>,
+    pub awaited: Option<AwaitedReboot>,
 }
 
 impl CheckFacts {
@@ -75,10 +75,10 @@ pub fn deserved_holds((reverts, redirects, sent): (u32, u32, u64), size: u64, fr
     };
     let times = sent.checked_div(size).unwrap_or(0);
     let times = u32::try_from(times).unwrap_or(u32::MAX);
-    let many = free.saturating_add(2);
+    let limit = free.saturating_add(2);
     over(reverts, free, 1)
-        .max(over(times, many, 2))
-        .max(over(redirects, many, 2))
+        .max(over(times, limit, 2))
+        .max(over(redirects, limit, 2))
 }
 
 impl Evidence {
@@ -113,19 +113,19 @@ impl Evidence {
                 &entry.to,
             ),
         };
-        let was_confirmed = entry.confirmed.map(|at| now.since(at));
-        let is_old_news = was_confirmed.is_some_and(|age| age > FALLBACK);
+        let confirmed_age = entry.confirmed.map(|at| now.since(at));
+        let is_long_ago = confirmed_age.is_some_and(|age| age > FALLBACK);
         let mut after = self.clone();
         match back {
-            Back::New if is_old_news => return None,
+            Back::New if is_long_ago => return None,
             Back::New => {
-                after.comes_back_new(attempts, now);
+                after.count_new_version(attempts, now);
                 if after.entry.reverts == 0 && after.entry.rounds.is_empty() {
                     return None;
                 }
             }
-            Back::Old if is_old_news || was_confirmed.is_some() && facts.is_given => return None,
-            Back::Old => after.comes_back_old(facts, now),
+            Back::Old if is_long_ago || confirmed_age.is_some() && facts.is_given => return None,
+            Back::Old => after.count_old_version(facts, now),
             Back::Other => {
                 let is_another = ![entry.version, entry.before].contains(&who.identity.0);
                 if is_another && !self.is_frequent(attempts, now) {
@@ -135,7 +135,7 @@ impl Evidence {
                 if age.is_some_and(|age| !facts.circumstances(0).is_too_soon(age)) {
                     after.count_revert(now);
                 }
-                if !after.is_worth_it() {
+                if !after.is_worth_recording() {
                     return None;
                 }
             }
@@ -183,14 +183,14 @@ impl Evidence {
     fn add_round(&mut self, weak: bool, now: Stamp) {
         (self.entry.delivered, self.reached) = (None, 0);
         let rounds = &mut self.entry.rounds;
-        if rounds.len() >= ROUNDS {
+        if rounds.len() >= KEPT_ROUNDS {
             rounds.remove(0);
         }
         rounds.push(Round { at: now, weak });
     }
 
     /// Counts a check with the new version.
-    fn comes_back_new(&mut self, attempts: u32, now: Stamp) {
+    fn count_new_version(&mut self, attempts: u32, now: Stamp) {
         let entry = &mut self.entry;
         if entry.reverted && entry.delivered.is_none() && entry.confirmed.is_none() {
             // The update only took long, so the revert is taken back.
@@ -206,11 +206,11 @@ impl Evidence {
     }
 
     /// Counts a check with the version that the device ran before.
-    fn comes_back_old(&mut self, facts: CheckFacts, now: Stamp) {
+    fn count_old_version(&mut self, facts: CheckFacts, now: Stamp) {
         let entry = &mut self.entry;
         if entry
             .redirected
-            .is_some_and(|at| now.since(at) >= REDIRECTED)
+            .is_some_and(|at| now.since(at) >= MIN_REDIRECT_AGE)
         {
             entry.redirected = None;
             entry.redirects = entry.redirects.saturating_add(1);
@@ -221,8 +221,8 @@ impl Evidence {
         let Some(age) = entry.delivered.map(|at| now.since(at)) else {
             return;
         };
-        let awaited = facts.waits.filter(|waits| waits.content == entry.content);
-        let within = awaited.map_or(0, |waits| waits.within);
+        let awaited = facts.awaited.filter(|wait| wait.content == entry.content);
+        let within = awaited.map_or(0, |wait| wait.within);
         if facts.circumstances(within).is_too_soon(age) || age < within {
             return;
         }
@@ -254,13 +254,13 @@ impl Evidence {
     pub fn is_frequent(&self, attempts: u32, now: Stamp) -> bool {
         let weak = self.recent_rounds(now).filter(|round| round.weak);
         // The limit is higher if more attempts are free.
-        let many = usize::try_from(attempts).map_or(MANY, |attempts| attempts.max(MANY));
-        weak.count() >= WEAK || self.recent_rounds(now).count() >= many
+        let limit = usize::try_from(attempts).map_or(MAX_ROUNDS, |n| n.max(MAX_ROUNDS));
+        weak.count() >= MAX_WEAK_ROUNDS || self.recent_rounds(now).count() >= limit
     }
 
     /// Whether the content is also held back from a device that `allow` names.
     pub fn is_extreme(&self, now: Stamp) -> bool {
-        self.recent_rounds(now).count() >= MANY || self.sizes_sent() >= MANY_SIZES
+        self.recent_rounds(now).count() >= MAX_ROUNDS || self.sizes_sent() >= MAX_SIZES
     }
 
     /// End of the current hold; `None` if the content is not held.
@@ -274,7 +274,7 @@ impl Evidence {
     }
 
     /// Whether the evidence is worth an entry in the journal.
-    pub fn is_worth_it(&self) -> bool {
+    pub fn is_worth_recording(&self) -> bool {
         let entry = &self.entry;
         entry.level > 0
             || entry.reverts > 0
@@ -294,7 +294,7 @@ impl Evidence {
     pub fn class(&self) -> u8 {
         if self.entry.level > 0 {
             3
-        } else if !self.is_worth_it() {
+        } else if !self.is_worth_recording() {
             0
         } else if self.is_repeated() || self.entry.rounds.len() > 1 {
             2

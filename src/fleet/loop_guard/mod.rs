@@ -7,7 +7,7 @@
 //!
 //! A hold begins with the check that it refuses, not with the evidence. Otherwise a hold of one hour would never refuse
 //! a device that sends a check every four hours. So [`LoopGuard::held`] answers as if that check had been counted, and
-//! [`LoopGuard::came_back`] counts it.
+//! [`LoopGuard::count_check`] counts it.
 
 mod evidence;
 
@@ -30,22 +30,22 @@ use crate::firmware::audience::DeviceId;
 pub const CAPACITY: usize = 65_536;
 
 /// Maximum number of records of one id. A forger can invent contents, networks and all other facts under it.
-const PER_ID: usize = 16;
+const MAX_PER_ID: usize = 16;
 
 /// Maximum number of contents of one device in one network. Offers of one content do not evict the hold of another, and
 /// held contents do not evict the evidence against a new one.
-const CONTENTS: usize = HeldContents::MAX;
+const MAX_CONTENTS: usize = HeldContents::MAX;
 
 /// Divisor of the evidence of an id from all networks together, which holds a device that moves between networks.
 /// [`LoopGuard::deserved`] states the devices to which it does not apply.
-const LOOSE: u32 = 4;
+const SUM_DIVISOR: u32 = 4;
 
 /// Divisor of the bytes that a trusted proxy acknowledged of an incomplete download: a proxy takes the whole file each
 /// time, even for a device whose downloads are cut repeatedly.
-const PROXIED: u64 = 4;
+const PROXIED_DIVISOR: u64 = 4;
 
 /// Class of new evidence while it is inserted, so that it displaces any other.
-const HIGHEST: u8 = u8::MAX;
+const HIGHEST_CLASS: u8 = u8::MAX;
 
 /// All evidence. Pure: callers pass the time.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl LoopGuard {
     pub fn new(attempts: u32, capacity: usize) -> LoopGuard {
         LoopGuard {
             attempts: attempts.max(1),
-            table: Bounded::new(capacity.max(PER_ID), PER_ID),
+            table: Bounded::new(capacity.max(MAX_PER_ID), MAX_PER_ID),
             loaded: HashMap::new(),
             changes: Vec::new(),
             begun: Vec::new(),
@@ -103,7 +103,7 @@ impl LoopGuard {
     /// Counts a check from byte 0, in reply to which the device is offered a content. Must be called after
     /// [`LoopGuard::held`] and the decision. Returns the evidence against contents that were offered only because
     /// `allow` names the device.
-    pub fn came_back(
+    pub fn count_check(
         &mut self,
         who: &Requester,
         facts: CheckFacts,
@@ -152,7 +152,7 @@ impl LoopGuard {
             ));
             // That entry removes all evidence of the device in this network, so the rest is written again.
             let left = self.own(who).map(|slot| &slot.record);
-            let left = left.filter(|evidence| evidence.written && evidence.is_worth_it());
+            let left = left.filter(|evidence| evidence.written && evidence.is_worth_recording());
             let left: Vec<JournalEntry> = left.map(Evidence::to_entry).collect();
             self.changes.extend(left);
         }
@@ -161,7 +161,7 @@ impl LoopGuard {
 
     /// Records that a device fell back from a content that it was confirmed with. Has no effect if there is evidence
     /// against the content already.
-    pub fn fell_back(&mut self, who: &Requester, content: ContentId, to: ShortVersion, now: Stamp) {
+    pub fn fallback(&mut self, who: &Requester, content: ContentId, to: ShortVersion, now: Stamp) {
         let is_known = self
             .own(who)
             .any(|slot| slot.record.entry.content == content);
@@ -174,7 +174,7 @@ impl LoopGuard {
     }
 
     /// Records that bytes of a file were sent to the device.
-    pub fn spent(
+    pub fn record_transfer(
         &mut self,
         who: &Requester,
         range: FileRange,
@@ -186,7 +186,7 @@ impl LoopGuard {
             TransferOutcome::Whole => (true, sent),
             // A proxy accepts far more bytes than it can pass on.
             TransferOutcome::Sent => (true, 0),
-            TransferOutcome::Incomplete { proxied: true } => (false, sent / PROXIED),
+            TransferOutcome::Incomplete { proxied: true } => (false, sent / PROXIED_DIVISOR),
             TransferOutcome::Incomplete { proxied: false } => (false, sent),
         };
         if bytes == 0 && !has_all {
@@ -220,7 +220,7 @@ impl LoopGuard {
 
     /// Records that the device was redirected for a content of the release `to`. The redirect counts as an attempt if
     /// the device comes back with its old version a minute or more later.
-    pub fn redirected(
+    pub fn record_redirect(
         &mut self,
         who: &Requester,
         content: ContentId,
@@ -264,7 +264,7 @@ impl LoopGuard {
     /// Evidence against a device that is worth showing.
     pub fn against(&self, device: DeviceId) -> impl Iterator<Item = &Evidence> {
         let all = self.table.of(device).iter().map(|slot| &slot.record);
-        all.filter(|evidence| evidence.is_worth_it())
+        all.filter(|evidence| evidence.is_worth_recording())
     }
 
     /// Whether any content is held back from this device now.
@@ -285,7 +285,7 @@ impl LoopGuard {
         std::mem::take(&mut self.changes)
     }
 
-    /// Takes over an entry of the journal. The size of its file is unknown until [`LoopGuard::sizes`] or a transfer
+    /// Takes over an entry of the journal. The size of its file is unknown until [`LoopGuard::set_sizes`] or a transfer
     /// sets it.
     pub fn load(&mut self, entry: GuardEntry) {
         let device = entry.device;
@@ -312,11 +312,11 @@ impl LoopGuard {
     }
 
     /// Drops the evidence against an identity in a network, as an entry of the journal states.
-    pub fn unload(&mut self, unit: IdentityHash, wide: CoarseNetwork) {
-        if let Some(device) = self.loaded.get(&unit) {
+    pub fn unload(&mut self, identity: IdentityHash, coarse_network: CoarseNetwork) {
+        if let Some(device) = self.loaded.get(&identity) {
             self.table.retain(*device, |slot| {
                 let entry = &slot.record.entry;
-                (entry.identity_without_version, entry.coarse_network) != (unit, wide)
+                (entry.identity_without_version, entry.coarse_network) != (identity, coarse_network)
             });
         }
     }
@@ -327,7 +327,7 @@ impl LoopGuard {
     }
 
     /// Sets the file sizes that are still unknown.
-    pub fn sizes(&mut self, size: impl Fn(ContentId) -> Option<u64>) {
+    pub fn set_sizes(&mut self, size: impl Fn(ContentId) -> Option<u64>) {
         let mut ranked = Vec::new();
         for (device, slot) in self.table.iter_mut() {
             let serial = slot.serial();
@@ -347,7 +347,7 @@ impl LoopGuard {
 
     /// Returns at most `most` entries for the journal, from the serial `from` on, and the serial of the next one.
     pub fn records(&self, from: u64, most: usize) -> (Vec<JournalEntry>, Option<u64>) {
-        let (page, next) = self.table.page(from, most, Evidence::is_worth_it);
+        let (page, next) = self.table.page(from, most, Evidence::is_worth_recording);
         let entries = page.into_iter().map(|(_, slot)| slot.record.to_entry());
         (entries.collect(), next)
     }
@@ -379,8 +379,8 @@ impl LoopGuard {
             )
         });
         // A redirect costs a forger nothing, so it counts only in its own network.
-        let loose = (reverts / LOOSE, 0, sent / u64::from(LOOSE));
-        alone.max(deserved_holds(loose, evidence.size, self.attempts))
+        let reduced = (reverts / SUM_DIVISOR, 0, sent / u64::from(SUM_DIVISOR));
+        alone.max(deserved_holds(reduced, evidence.size, self.attempts))
     }
 
     /// Changes the record of a content, which is created if necessary.
@@ -422,7 +422,7 @@ impl LoopGuard {
         let before = evidence.notable();
         change(evidence);
         evidence.entry.used = now;
-        if evidence.is_worth_it() && !(evidence.written && before == evidence.notable()) {
+        if evidence.is_worth_recording() && !(evidence.written && before == evidence.notable()) {
             evidence.written = true;
             self.changes.push(evidence.to_entry());
         }
@@ -440,7 +440,7 @@ impl LoopGuard {
             (other.identity_without_version, other.coarse_network)
                 == (entry.identity_without_version, entry.coarse_network)
         });
-        if own.clone().count() >= CONTENTS {
+        if own.clone().count() >= MAX_CONTENTS {
             // Evicts the least recently used record, whatever its class. If the one with the least evidence were
             // evicted, contents that are offered alternately while enough others are held would evict each other
             // endlessly.
@@ -448,7 +448,7 @@ impl LoopGuard {
             let oldest = oldest.map(Ranked::serial);
             oldest.and_then(|serial| self.table.remove(device, serial));
         }
-        let inserted = self.table.insert(device, HIGHEST, used, evidence);
+        let inserted = self.table.insert(device, HIGHEST_CLASS, used, evidence);
         let serial = inserted.serial?;
         self.table.touch(device, serial, class, used);
         Some(serial)

@@ -24,7 +24,7 @@ use crate::firmware::ContentId;
 pub const CAPACITY: usize = 16_384;
 
 /// Maximum number of pins of one key. Beyond that, no resume is served under the key.
-const CONTENTS: usize = 8;
+const MAX_CONTENTS: usize = 8;
 
 /// Time after the last use of a pin during which downloads can be resumed with it, in seconds.
 pub const LIFETIME: u32 = 24 * 60 * 60;
@@ -37,7 +37,7 @@ const KEPT: u32 = 7 * LIFETIME;
 const OLD: u8 = 0;
 
 /// Maximum lag of the time of the last use in the journal, in seconds.
-const STALE: u32 = 60 * 60;
+const MAX_LAG: u32 = 60 * 60;
 
 /// Content of a download that a client wants to resume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ pub struct Pins {
 #[derive(Debug)]
 enum PinChange {
     /// All pins of the key were dropped.
-    Over(PinKey),
+    Dropped(PinKey),
     /// The pin with this serial has changed.
     Changed(PinKey, u64),
 }
@@ -119,7 +119,7 @@ enum PinChange {
 struct Pin {
     content: ContentId,
     /// Hash of the id and all facts that the device stated; 0 without an id.
-    said: u64,
+    statement: u64,
     /// Clients have at most the bytes before this one.
     reach: u64,
     size: u64,
@@ -151,7 +151,7 @@ impl Pin {
         };
         PinEntry {
             owner: key,
-            statement: self.said,
+            statement: self.statement,
             content: self.content,
             used,
             reach,
@@ -175,7 +175,7 @@ impl Pins {
     /// Creates an empty table of this capacity (at least one).
     pub fn new(capacity: usize) -> Pins {
         Pins {
-            table: Bounded::new(capacity, CONTENTS),
+            table: Bounded::new(capacity, MAX_CONTENTS),
             changes: Vec::new(),
         }
     }
@@ -192,15 +192,16 @@ impl Pins {
 
     /// Returns the content of a download of which the client has the first `from` bytes.
     pub fn began(&self, owner: &PinOwner, from: u64, now: Stamp) -> Began {
+        let statement = owner.statement();
         let reaching = || {
             let kept = self.kept(owner, KEPT, now);
-            let young = |(pin, is_young): &(&Pin, bool)| *is_young || pin.said == owner.said();
+            let young = |(pin, is_young): &(&Pin, bool)| *is_young || pin.statement == statement;
             kept.filter(young).filter(|(pin, _)| pin.reach >= from)
         };
         let Some(content) = reaching().map(|(pin, _)| pin.content).next() else {
             return Began::Unknown;
         };
-        let is_own = |(pin, is_young): (&Pin, bool)| is_young && pin.said == owner.said();
+        let is_own = |(pin, is_young): (&Pin, bool)| is_young && pin.statement == statement;
         match reaching().all(|(pin, _)| pin.content == content) {
             false => Began::Unclear,
             // Otherwise it may be another device with this id, whose download is unknown.
@@ -237,9 +238,9 @@ impl Pins {
         self.expire(now);
         let key = owner.key();
         let known = self.table.of(key).iter();
-        let said = owner.said();
+        let begun = (range.content, owner.statement());
         let known = known
-            .filter(|slot| (slot.record.content, slot.record.said) == (range.content, said))
+            .filter(|slot| (slot.record.content, slot.record.statement) == begun)
             .map(|slot| slot.serial())
             .next();
         let serial = match known {
@@ -250,7 +251,7 @@ impl Pins {
                 now,
                 Pin {
                     content: range.content,
-                    said,
+                    statement: begun.1,
                     reach: range.start,
                     size: range.size,
                     worth,
@@ -298,7 +299,7 @@ impl Pins {
                 // sent.
                 written.reach = pin.reach;
             }
-            if was_cut || now.since(written.used) >= STALE {
+            if was_cut || now.since(written.used) >= MAX_LAG {
                 self.changes.push(PinChange::Changed(key, serial));
             }
         }
@@ -313,7 +314,7 @@ impl Pins {
         let slot = slots.find(|slot| slot.serial() == hold.serial)?;
         let used = slot.place().used;
         let covers =
-            |written: Written| written.reach >= hold.end && used.since(written.used) < STALE;
+            |written: Written| written.reach >= hold.end && used.since(written.used) < MAX_LAG;
         let pin = &mut slot.record;
         if pin.written.is_some_and(covers) {
             return None;
@@ -327,7 +328,7 @@ impl Pins {
     }
 
     /// Records that the journal did not accept the line.
-    pub fn not_written(&mut self, hold: &Hold) {
+    pub fn mark_unwritten(&mut self, hold: &Hold) {
         if let Some(pin) = self.table.get_mut(hold.key, hold.serial) {
             pin.written = None;
         }
@@ -337,7 +338,7 @@ impl Pins {
     pub fn changes(&mut self) -> Vec<JournalEntry> {
         let changes = std::mem::take(&mut self.changes);
         let entry = |change| match change {
-            PinChange::Over(key) => Some(JournalEntry::Unpinned(key)),
+            PinChange::Dropped(key) => Some(JournalEntry::Unpinned(key)),
             PinChange::Changed(key, serial) => {
                 let mut slots = self.table.of_mut(key);
                 let slot = slots.find(|slot| slot.serial() == serial)?;
@@ -356,7 +357,7 @@ impl Pins {
     pub fn load(&mut self, entry: &PinEntry, now: Stamp) {
         let key = entry.owner;
         self.table.retain(key, |slot| {
-            (slot.record.content, slot.record.said) != (entry.content, entry.statement)
+            (slot.record.content, slot.record.statement) != (entry.content, entry.statement)
         });
         if now.since(entry.used) < KEPT {
             let written = Written {
@@ -365,7 +366,7 @@ impl Pins {
             };
             let pin = Pin {
                 content: entry.content,
-                said: entry.statement,
+                statement: entry.statement,
                 reach: entry.reach,
                 size: entry.reach,
                 worth: PinWorth::of_number(entry.worth),
@@ -427,7 +428,7 @@ impl Pins {
     fn forget(&mut self, key: PinKey, written: bool) {
         let removed = self.table.retain(key, |_| false);
         if written || removed.iter().any(|pin| pin.written.is_some()) {
-            self.changes.push(PinChange::Over(key));
+            self.changes.push(PinChange::Dropped(key));
         }
     }
 

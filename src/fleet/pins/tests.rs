@@ -49,7 +49,7 @@ fn cut(pins: &mut Pins, owner: &PinOwner, content: ContentId, sent: u64, now: St
 }
 
 #[test]
-fn a_download_goes_on_with_the_content_that_it_began_with_as_far_as_bytes_were_sent() {
+fn a_download_continues_with_its_first_content_as_far_as_bytes_were_sent() {
     let mut pins = Pins::new(8);
     cut(&mut pins, &device(), A, 1000, NOW);
     assert_eq!(pins.began(&device(), 600, NOW), Began::With(A));
@@ -61,7 +61,7 @@ fn a_download_goes_on_with_the_content_that_it_began_with_as_far_as_bytes_were_s
 
 // Case 23.
 #[test]
-fn a_beginning_of_another_content_never_ends_an_earlier_one_complete_or_not() {
+fn another_content_never_ends_the_pin_of_an_earlier_one() {
     let mut pins = Pins::new(8);
     cut(&mut pins, &device(), A, 5000, NOW);
     let later = NOW.plus(LIFETIME / 2);
@@ -84,7 +84,7 @@ fn a_beginning_of_another_content_never_ends_an_earlier_one_complete_or_not() {
 
 // Case 27.
 #[test]
-fn a_device_that_says_something_else_than_when_it_began_gets_no_rest() {
+fn a_device_that_states_other_facts_than_at_the_beginning_cannot_resume() {
     let mut pins = Pins::new(8);
     let imei = DeviceId::Imei(862_991_443_753_386);
     let [v17, v18] = [17, 18].map(|core| PinOwner::of_device(imei, IdentityHash(core)));
@@ -102,7 +102,7 @@ fn a_device_that_says_something_else_than_when_it_began_gets_no_rest() {
 }
 
 #[test]
-fn an_old_pin_speaks_against_those_who_say_the_same_and_makes_room_first_and_alone() {
+fn an_old_pin_prevents_a_resume_and_is_evicted_first() {
     let imei = DeviceId::Imei(862_991_443_753_386);
     let [one, updated] = [1, 2].map(|version| PinOwner::of_device(imei, IdentityHash(version)));
     let mut pins = Pins::new(3);
@@ -137,7 +137,7 @@ fn an_old_pin_speaks_against_those_who_say_the_same_and_makes_room_first_and_alo
         );
         now = now.plus(LIFETIME / 2);
     }
-    assert!(pins.len() <= CONTENTS);
+    assert!(pins.len() <= MAX_CONTENTS);
 }
 
 #[test]
@@ -164,9 +164,9 @@ fn beginning_again_with_the_same_content_keeps_the_highest_byte() {
 }
 
 #[test]
-fn an_id_with_more_contents_than_are_told_apart_resumes_nothing_for_a_day() {
+fn an_id_with_too_many_contents_resumes_nothing_for_a_day() {
     let mut pins = Pins::new(64);
-    let most = u8::try_from(CONTENTS).unwrap();
+    let most = u8::try_from(MAX_CONTENTS).unwrap();
     for number in 0..=most {
         cut(
             &mut pins,
@@ -176,7 +176,7 @@ fn an_id_with_more_contents_than_are_told_apart_resumes_nothing_for_a_day() {
             NOW.plus(1),
         );
     }
-    assert_eq!(pins.len(), CONTENTS);
+    assert_eq!(pins.len(), MAX_CONTENTS);
     for from in [1, u64::from(most), 5000] {
         assert_eq!(pins.began(&device(), from, NOW), Began::Unclear);
     }
@@ -274,7 +274,7 @@ fn no_flood_evicts_pins_of_more_worth() {
 }
 
 #[test]
-fn a_beginning_without_room_leaves_nothing_that_would_answer_for_it() {
+fn a_download_without_room_for_a_pin_leaves_no_pin_of_its_key() {
     let mut pins = Pins::new(2);
     let begin = |pins: &mut Pins, number, worth, content| {
         begin_at(pins, &owner(number), worth, content, 0..5000, NOW)
@@ -293,7 +293,7 @@ fn pins_of_the_key_of_version_0_1_0_still_count() {
     let mut pins = Pins::new(8);
     let entry = PinEntry {
         owner: device().keys().nth(1).unwrap(),
-        statement: device().said(),
+        statement: device().statement(),
         content: A,
         used: NOW,
         reach: u64::MAX,
@@ -331,7 +331,7 @@ fn entries(pins: &Pins) -> Vec<JournalEntry> {
 }
 
 #[test]
-fn what_is_read_back_is_what_was_written() {
+fn pins_survive_a_restart() {
     let mut pins = Pins::new(8);
     cut(&mut pins, &device(), A, 1000, NOW);
     for number in 1..=4 {
@@ -369,7 +369,7 @@ fn one_line_covers_all_bytes_that_may_be_sent_before_the_next() {
     journal.extend(pins.to_write(&hold).map(JournalEntry::Pin));
     assert_eq!(journal.len(), 1);
     assert!(pins.to_write(&hold).is_none());
-    pins.not_written(&hold);
+    pins.mark_unwritten(&hold);
     assert!(pins.to_write(&hold).is_some());
     pins.sent(&hold, 3000);
     // After a kill now, all bytes that may have been sent count.
@@ -408,7 +408,7 @@ fn the_ranges_of_one_download_are_one_line_an_hour() {
         lines += pins.changes().len();
     }
     assert_eq!(lines, 1);
-    let later = NOW.plus(STALE);
+    let later = NOW.plus(MAX_LAG);
     let hold = begin_at(
         &mut pins,
         &device(),
@@ -421,12 +421,12 @@ fn the_ranges_of_one_download_are_one_line_an_hour() {
     assert!(pins.to_write(&hold).is_some());
     pins.sent(&hold, 4100);
     // The download takes an hour.
-    pins.end(hold, later.plus(STALE));
+    pins.end(hold, later.plus(MAX_LAG));
     assert_eq!(pins.changes().len(), 1);
 }
 
 #[test]
-fn the_journal_hears_of_evicted_pins_that_it_has() {
+fn the_journal_is_told_of_evicted_pins_that_it_has() {
     let mut pins = Pins::new(1);
     let hold = begin(&mut pins, &device(), A, NOW);
     assert!(pins.to_write(&hold).is_some());

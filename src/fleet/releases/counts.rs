@@ -42,7 +42,7 @@ impl StateCounts {
 
 impl Releases {
     /// Counts a change of a device from one [`Progress`] to another. The counts by state change only here.
-    pub fn moved(&mut self, before: Option<Progress>, after: Option<Progress>) {
+    pub fn count_progress(&mut self, before: Option<Progress>, after: Option<Progress>) {
         let is_revert = |progress: Progress| progress.outcome.is_some_and(Outcome::is_revert);
         if let Some(progress) = before
             && let Some(target) = self.get_mut(progress.target)
@@ -59,7 +59,7 @@ impl Releases {
     }
 
     /// Counts a change of the project that a remembered device asks for.
-    pub fn asks_for(&mut self, before: Option<ProjectId>, after: Option<ProjectId>) {
+    pub fn count_project(&mut self, before: Option<ProjectId>, after: Option<ProjectId>) {
         if let Some(project) = before.and_then(|id| self.project_mut(id)) {
             project.devices -= 1;
         }

@@ -27,13 +27,13 @@ use crate::firmware::catalog::Catalog;
 use crate::firmware::rules::Paused;
 
 /// Maximum number of contents. The update progress to any further content is not remembered.
-const TARGETS: usize = 16_384;
+const MAX_TARGETS: usize = 16_384;
 
 /// Maximum number of projects. A device of any further project is not remembered.
-const PROJECTS: usize = 65_535;
+const MAX_PROJECTS: usize = 65_535;
 
 /// Maximum time from a pause until the catalogue contains it, in seconds.
-const PAUSING: u32 = 30;
+const PAUSE_DELAY: u32 = 30;
 
 /// Number of a project.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -139,7 +139,7 @@ impl Releases {
         if let Some(known) = self.project_id(name) {
             return Some(known);
         }
-        if self.projects.len() >= PROJECTS {
+        if self.projects.len() >= MAX_PROJECTS {
             return None;
         }
         let id = ProjectId(u16::try_from(self.projects.len()).ok()?);
@@ -190,12 +190,12 @@ impl Releases {
         if known.is_some() {
             return known;
         }
-        if self.free.is_empty() && self.targets.len() >= TARGETS {
+        if self.free.is_empty() && self.targets.len() >= MAX_TARGETS {
             self.sweep();
         }
         let id = match self.free.pop() {
             Some(id) => id,
-            None if self.targets.len() < TARGETS => {
+            None if self.targets.len() < MAX_TARGETS => {
                 let id = TargetId(u16::try_from(self.targets.len()).ok()?);
                 self.targets.push(None);
                 id
@@ -307,7 +307,7 @@ impl Releases {
                     .paused
                     .as_ref()
                     .is_some_and(|paused| *paused != Paused::No);
-                if !is_paused && now.since(record.paused_at) > PAUSING {
+                if !is_paused && now.since(record.paused_at) > PAUSE_DELAY {
                     // A person has ended the pause in the folder.
                     record.authors.paused = "".into();
                 }

@@ -11,7 +11,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::{
-    DeviceKey, MOST, MOST_OF_CONTENT, OutcomeKind, Outcomes, SharedContent, SharedOutcome,
+    DeviceKey, MAX_PER_CONTENT, MAX_SHARED, OutcomeKind, Outcomes, SharedContent, SharedOutcome,
 };
 use crate::fleet::short_version::ShortVersion;
 
@@ -19,13 +19,13 @@ use crate::fleet::short_version::ShortVersion;
 pub const ENDING: &str = ".outcomes";
 
 /// Maximum size of a file that is read, in bytes.
-pub const LONGEST: u64 = 32 << 20;
+pub const MAX_SIZE: u64 = 32 << 20;
 
 /// Time after which a server without new outcomes writes its file again.
 pub const HEARTBEAT: Duration = Duration::from_secs(30);
 
 /// Time without a change of its file after which a server is silent.
-pub const SILENT: Duration = Duration::from_secs(120);
+pub const SILENT_AFTER: Duration = Duration::from_secs(120);
 
 const MAGIC: &str = "luat-ota outcomes";
 const VERSION: &str = "1";
@@ -38,18 +38,18 @@ pub struct OutcomeFile {
 }
 
 impl OutcomeFile {
-    /// Creates a file of the newest outcomes: [`MOST_OF_CONTENT`] of each content, and [`MOST`] in all.
+    /// Creates a file of the newest outcomes: [`MAX_PER_CONTENT`] of each content, and [`MAX_SHARED`] in all.
     pub fn newest(mut outcomes: Outcomes) -> OutcomeFile {
         let by_time = |(_, outcome): &(DeviceKey, SharedOutcome)| std::cmp::Reverse(*outcome);
         for (_, list) in &mut outcomes {
             list.sort_unstable_by_key(by_time);
-            list.truncate(MOST_OF_CONTENT);
+            list.truncate(MAX_PER_CONTENT);
         }
         let times = outcomes.iter().flat_map(|(_, list)| list);
         let mut times: Vec<i64> = times.map(|(_, outcome)| outcome.time).collect();
-        if times.len() > MOST {
+        if times.len() > MAX_SHARED {
             times.sort_unstable_by_key(|time| std::cmp::Reverse(*time));
-            let oldest = times.get(MOST).copied().unwrap_or_default();
+            let oldest = times.get(MAX_SHARED).copied().unwrap_or_default();
             for (_, list) in &mut outcomes {
                 list.retain(|(_, outcome)| outcome.time > oldest);
             }
@@ -116,7 +116,7 @@ impl OutcomeFile {
             return Err(DAMAGED);
         }
         let mut outcomes = Outcomes::new();
-        let mut left = MOST;
+        let mut left = MAX_SHARED;
         for line in body.split('\n').skip(1) {
             if let Some(content) = line.strip_prefix("content\t") {
                 outcomes.push((content_of(content).ok_or(DAMAGED)?, Vec::new()));

@@ -23,13 +23,13 @@ use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 
 /// Maximum number of outcomes of one content that a server shares; the newest ones are shared.
-pub const MOST_OF_CONTENT: usize = 10_000;
+pub const MAX_PER_CONTENT: usize = 10_000;
 
 /// Maximum number of outcomes that a server shares; the newest ones are shared.
-pub const MOST: usize = 100_000;
+pub const MAX_SHARED: usize = 100_000;
 
 /// Maximum number of changed devices that are processed in one exchange: about 5 ms of work.
-const CHANGES: usize = 20_000;
+const MAX_CHANGES: usize = 20_000;
 
 /// States of devices whose outcome is shared.
 pub const SHARED_STATES: [State; 5] = [
@@ -211,7 +211,7 @@ pub type ReleaseCounts = HashMap<(Box<str>, Box<str>), StateCounts>;
 pub struct PeerStates {
     /// Number of peers whose file changes.
     pub live: u32,
-    /// Number of peers whose file has not changed for [`file::SILENT`].
+    /// Number of peers whose file has not changed for [`file::SILENT_AFTER`].
     pub silent: u32,
     /// Number of files that cannot be used, plus 1 if the folder itself cannot be used.
     pub unusable: u32,
@@ -314,9 +314,9 @@ impl Shared {
         })
     }
 
-    /// Takes up to [`CHANGES`] devices whose outcome has changed.
+    /// Takes up to [`MAX_CHANGES`] devices whose outcome has changed.
     pub(super) fn take_changed(&mut self) -> Vec<DeviceId> {
-        let changed: Vec<DeviceId> = self.changed.iter().take(CHANGES).copied().collect();
+        let changed: Vec<DeviceId> = self.changed.iter().take(MAX_CHANGES).copied().collect();
         for device in &changed {
             self.changed.remove(device);
         }
@@ -336,11 +336,11 @@ impl Shared {
             || peer.is_some_and(|(_, outcome)| outcome.established)
     }
 
-    /// Forgets the oldest outcomes if there are more than twice [`MOST`].
+    /// Forgets the oldest outcomes if there are more than twice [`MAX_SHARED`].
     pub(super) fn prune(&mut self) {
-        if self.own.len() > 2 * MOST {
+        if self.own.len() > 2 * MAX_SHARED {
             let mut times: Vec<i64> = self.own.values().map(|own| own.outcome.time).collect();
-            let (_, oldest, _) = times.select_nth_unstable(MOST);
+            let (_, oldest, _) = times.select_nth_unstable(MAX_SHARED);
             let oldest = *oldest;
             self.own.retain(|_, own| own.outcome.time > oldest);
         }

@@ -359,7 +359,7 @@ mod tests {
                     unix: NOON,
                 };
                 let verdict = decide(&question, &mut Notes::off());
-                fleet.checked(&check, Some(&who), &verdict, false, at);
+                fleet.record_check(&check, Some(&who), &verdict, false, at);
                 let Verdict::Offer(offer) = verdict else {
                     continue;
                 };

@@ -77,7 +77,7 @@ pub(super) async fn explanation(context: &OperatorContext, mut check: Check<'_>)
     let project = catalog.project(check.project());
     let stages = project.map(|project| fleet.stage_texts(project, Instant::now(), unix_now()));
     // The reason why the same check may get another reply later.
-    let unknown = fleet.unknown_after(&established, check.project());
+    let unknown = fleet.few_established_after(&established, check.project());
     let remarks = stages.into_iter().flatten().chain(unknown);
     export::explanation(&explanation, remarks)
 }

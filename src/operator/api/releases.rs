@@ -136,7 +136,7 @@ pub(super) async fn show(
     for ((project, release), rules) in releases.iter().zip(rules) {
         let shown = {
             let fleet = context.fleet.borrow();
-            let unknown = fleet.unknown_after(established, &project.name);
+            let unknown = fleet.few_established_after(established, &project.name);
             one(project, release, rules, unknown, &fleet, unix_now())
         };
         row(&shown);
@@ -191,7 +191,7 @@ fn rules_paths(project: &Project, release: &Release) -> Vec<String> {
     paths
 }
 
-/// Returns a release for the API. `rules`: its own rules and their entity tag. `unknown`: [`Fleet::unknown`].
+/// Returns a release for the API. `rules`: its own rules and their entity tag. `unknown`: [`Fleet::few_established`].
 fn one(
     project: &Project,
     release: &Release,

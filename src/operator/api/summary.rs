@@ -20,7 +20,7 @@ pub(super) async fn get(context: &OperatorContext) -> ApiResult {
     let fleet = context.fleet.borrow();
     // Versions that devices run and that are higher than every release.
     let above: Value = fleet
-        .above()
+        .versions_above()
         .iter()
         .map(|above| {
             json!({

@@ -24,6 +24,6 @@ pub fn decide_and_record<'c>(
         };
         decide(&question, &mut Notes::off())
     };
-    fleet.checked(check, Some(who), &verdict, false, now);
+    fleet.record_check(check, Some(who), &verdict, false, now);
     verdict
 }

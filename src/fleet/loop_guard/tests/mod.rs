@@ -18,7 +18,7 @@ const HOUR: u32 = 60 * 60;
 const FACTS: CheckFacts = CheckFacts {
     same_session: false,
     is_given: false,
-    waits: None,
+    awaited: None,
 };
 
 fn to() -> ShortVersion {
@@ -64,7 +64,7 @@ fn part(content: ContentId, start: u64, end: u64) -> FileRange {
 
 /// Records a transfer without a proxy, which is complete if it reaches the end of the file.
 fn spend(guard: &mut LoopGuard, who: &Requester, range: FileRange, now: Stamp) {
-    guard.spent(who, range, outcome(range.end == range.size), now);
+    guard.record_transfer(who, range, outcome(range.end == range.size), now);
 }
 
 fn reverts(guard: &LoopGuard) -> u32 {
@@ -75,7 +75,7 @@ fn reverts(guard: &LoopGuard) -> u32 {
 /// Sends a check from byte 0. Returns whether the content may be offered.
 fn ask(guard: &mut LoopGuard, who: &Requester, content: ContentId, now: Stamp) -> bool {
     let held = guard.held(who, FACTS, now).contains(content, false);
-    guard.came_back(who, FACTS, (!held).then_some(content), now);
+    guard.count_check(who, FACTS, (!held).then_some(content), now);
     // The same query again returns the same result.
     assert_eq!(guard.held(who, FACTS, now).contains(content, false), held);
     !held
@@ -112,7 +112,7 @@ fn three_attempts_are_free_then_there_is_one_for_each_hold() {
 }
 
 #[test]
-fn a_module_that_seldom_asks_meets_its_hold_all_the_same() {
+fn a_module_that_checks_rarely_is_held() {
     let (mut guard, mut now) = (guard(), START);
     let mut given = 0;
     for _ in 0..6 {
@@ -124,7 +124,7 @@ fn a_module_that_seldom_asks_meets_its_hold_all_the_same() {
 }
 
 #[test]
-fn another_version_ends_it_and_another_content_begins_anew() {
+fn another_version_ends_a_hold_and_another_content_begins_anew() {
     let (mut guard, mut now) = (guard(), START);
     let looped = |guard: &mut LoopGuard, content: ContentId, now: &mut Stamp| {
         let mut given = 0;
@@ -163,7 +163,7 @@ fn another_version_ends_it_and_another_content_begins_anew() {
 }
 
 #[test]
-fn a_person_lifts_it() {
+fn a_person_can_clear_a_hold() {
     let (mut guard, mut now) = (guard(), START);
     while take(&mut guard, &old(), A, now) {
         now = now.plus(600);
@@ -181,21 +181,21 @@ fn a_person_lifts_it() {
 fn the_old_version_is_a_revert_however_soon_but_not_within_three_seconds() {
     let mut guard = guard();
     spend(&mut guard, &old(), part(A, 0, SIZE), START);
-    guard.came_back(&old(), FACTS, None, START.plus(3));
+    guard.count_check(&old(), FACTS, None, START.plus(3));
     assert_eq!(reverts(&guard), 0);
     let in_session = CheckFacts {
         same_session: true,
         ..FACTS
     };
-    guard.came_back(&old(), in_session, None, START.plus(59));
+    guard.count_check(&old(), in_session, None, START.plus(59));
     assert_eq!(reverts(&guard), 0);
     // A check from another network may come from another device.
     let elsewhere = who("862991443753386", "1.0.0", "203.0.113.5");
-    guard.came_back(&elsewhere, FACTS, None, START.plus(12));
+    guard.count_check(&elsewhere, FACTS, None, START.plus(12));
     assert_eq!(reverts(&guard), 0);
-    guard.came_back(&old(), FACTS, None, START.plus(12));
+    guard.count_check(&old(), FACTS, None, START.plus(12));
     assert_eq!(reverts(&guard), 1);
-    guard.came_back(&old(), FACTS, None, START.plus(1000));
+    guard.count_check(&old(), FACTS, None, START.plus(1000));
     assert_eq!(reverts(&guard), 1, "one for each whole download");
 }
 
@@ -204,7 +204,7 @@ fn the_old_version_is_a_revert_however_soon_but_not_within_three_seconds() {
 fn a_postponed_reboot_is_no_revert_until_its_time_is_over() {
     let mut guard = guard();
     let waits = CheckFacts {
-        waits: Some(AwaitedReboot {
+        awaited: Some(AwaitedReboot {
             content: A,
             age: 0,
             within: 12 * HOUR,
@@ -213,10 +213,10 @@ fn a_postponed_reboot_is_no_revert_until_its_time_is_over() {
     };
     spend(&mut guard, &old(), part(A, 0, SIZE), START);
     for hours in [4, 8, 11] {
-        guard.came_back(&old(), waits, None, START.plus(hours * HOUR));
+        guard.count_check(&old(), waits, None, START.plus(hours * HOUR));
     }
     assert_eq!(reverts(&guard), 0);
-    guard.came_back(&old(), FACTS, None, START.plus(13 * HOUR));
+    guard.count_check(&old(), FACTS, None, START.plus(13 * HOUR));
     assert_eq!(reverts(&guard), 1);
 }
 
@@ -225,9 +225,9 @@ fn the_new_version_takes_a_revert_back() {
     let mut guard = guard();
     let new = who("862991443753386", "2.0.0", "100.64.1.2");
     spend(&mut guard, &old(), part(A, 0, SIZE), START);
-    guard.came_back(&old(), FACTS, None, START.plus(60));
+    guard.count_check(&old(), FACTS, None, START.plus(60));
     assert_eq!(reverts(&guard), 1);
-    guard.came_back(&new, FACTS, None, START.plus(90));
+    guard.count_check(&new, FACTS, None, START.plus(90));
     assert!(guard.is_empty());
 }
 
@@ -240,7 +240,7 @@ fn falls_back(guard: &mut LoopGuard, now: &mut Stamp) -> bool {
         ask(guard, &new, B, *now);
         *now = now.plus(40);
         // The state of the device reports this even if the loop guard has no evidence.
-        guard.fell_back(&old(), A, to(), *now);
+        guard.fallback(&old(), A, to(), *now);
     }
     may
 }
@@ -262,12 +262,12 @@ fn a_module_that_reports_the_new_version_and_falls_back_is_held_after_the_third_
         };
         loaded.load(entry);
     }
-    loaded.sizes(|_| Some(SIZE));
+    loaded.set_sizes(|_| Some(SIZE));
     assert!(!ask(&mut loaded, &old(), A, now));
 }
 
 #[test]
-fn a_fallback_after_a_day_is_none() {
+fn a_fallback_after_a_day_is_not_counted() {
     for (hours, reverts) in [(23, 2), (25, 0)] {
         let (mut guard, mut now) = (guard(), START);
         let new = who("862991443753386", "2.0.0", "100.64.1.2");
@@ -275,7 +275,7 @@ fn a_fallback_after_a_day_is_none() {
         ask(&mut guard, &old(), A, now);
         spend(&mut guard, &old(), part(A, 0, SIZE), now);
         ask(&mut guard, &new, B, now.plus(60));
-        guard.came_back(&old(), FACTS, None, now.plus(60 + hours * HOUR));
+        guard.count_check(&old(), FACTS, None, now.plus(60 + hours * HOUR));
         assert_eq!(super::tests::reverts(&guard), reverts);
     }
 }
@@ -286,7 +286,7 @@ fn a_module_that_loops_behind_a_proxy_is_held_after_the_ninth_round() {
     let (mut guard, mut now, mut given) = (guard(), START, 0);
     for _ in 0..12 {
         if ask(&mut guard, &old(), A, now) {
-            guard.spent(&old(), part(A, 0, SIZE), TransferOutcome::Sent, now);
+            guard.record_transfer(&old(), part(A, 0, SIZE), TransferOutcome::Sent, now);
             given += 1;
         }
         now = now.plus(240);
@@ -298,7 +298,7 @@ fn a_module_that_loops_behind_a_proxy_is_held_after_the_ninth_round() {
     let (mut guard, mut now) = (LoopGuard::new(3, CAPACITY), START);
     for _ in 0..20 {
         assert!(ask(&mut guard, &old(), A, now));
-        guard.spent(&old(), part(A, 0, SIZE), TransferOutcome::Sent, now);
+        guard.record_transfer(&old(), part(A, 0, SIZE), TransferOutcome::Sent, now);
         now = now.plus(3 * HOUR + 60);
     }
 }
@@ -316,7 +316,7 @@ fn a_module_that_alternates_between_two_old_versions_is_held() {
 }
 
 #[test]
-fn a_module_that_says_ever_other_versions_is_held_after_its_tenth_round() {
+fn a_module_that_always_reports_new_versions_is_held_after_its_tenth_round() {
     let (mut guard, mut now, mut given) = (guard(), START, 0);
     for round in 0..30 {
         let version = format!("1.0.{}", round % 7);
@@ -335,7 +335,8 @@ fn a_device_that_allow_names_singly_is_held_after_its_tenth_round_alone() {
     for _ in 0..20 {
         let held = guard.held(&old(), FACTS, now);
         let may = !held.contains(A, true);
-        warned += guard.came_back(&old(), FACTS, may.then_some(A), now).len();
+        let spared = guard.count_check(&old(), FACTS, may.then_some(A), now);
+        warned += spared.len();
         if may {
             spend(&mut guard, &old(), part(A, 0, SIZE), now);
             given += 1;
@@ -359,11 +360,11 @@ fn the_last_byte_alone_is_no_delivery() {
 #[test]
 fn a_resumed_download_is_one_delivery() {
     let mut guard = guard();
-    guard.came_back(&old(), FACTS, None, START);
+    guard.count_check(&old(), FACTS, None, START);
     spend(&mut guard, &old(), part(A, 0, 60_000), START);
     spend(&mut guard, &old(), part(A, 60_000, 80_000), START);
     spend(&mut guard, &old(), part(A, 70_000, SIZE), START);
-    guard.came_back(&old(), FACTS, None, START.plus(600));
+    guard.count_check(&old(), FACTS, None, START.plus(600));
     assert_eq!(reverts(&guard), 1);
 }
 
@@ -391,7 +392,7 @@ fn redirects_are_counted() {
     let (mut guard, mut now, mut given) = (guard(), START, 0);
     for _ in 0..100 {
         if ask(&mut guard, &old(), A, now) {
-            guard.redirected(&old(), A, to(), now);
+            guard.record_redirect(&old(), A, to(), now);
             given += 1;
         }
         now = now.plus(60);
@@ -403,13 +404,13 @@ fn redirects_are_counted() {
     for second in 0..8 {
         let now = START.plus(second);
         assert!(ask(&mut guard, &old(), A, now));
-        guard.redirected(&old(), A, to(), now);
+        guard.record_redirect(&old(), A, to(), now);
     }
     assert!(ask(&mut guard, &old(), A, START.plus(600)));
 }
 
 #[test]
-fn a_module_that_wanders_between_networks_is_held_in_the_end() {
+fn a_module_that_moves_between_networks_is_held() {
     let (mut guard, mut now, mut given) = (guard(), START, 0);
     for n in 0..59 {
         // The device uses twelve networks in turn.
@@ -424,11 +425,11 @@ fn a_module_that_wanders_between_networks_is_held_in_the_end() {
 }
 
 #[test]
-fn contents_that_take_turns_are_all_held_in_the_end() {
+fn alternating_contents_are_all_held() {
     let (mut guard, mut now) = (guard(), START);
     let content = |n: usize| ContentId([u8::try_from(n).unwrap() + 1; 32]);
     // All but two of the contents for which there is room are held.
-    for n in 0..CONTENTS - 2 {
+    for n in 0..MAX_CONTENTS - 2 {
         while take(&mut guard, &old(), content(n), now) {
             now = now.plus(61);
         }
@@ -436,14 +437,14 @@ fn contents_that_take_turns_are_all_held_in_the_end() {
     // Two more contents are offered alternately, as if a person paused and resumed a release.
     let mut given = 0;
     for turn in 0..40 {
-        let next = content(CONTENTS - 2 + turn % 2);
+        let next = content(MAX_CONTENTS - 2 + turn % 2);
         given += u32::from(take(&mut guard, &old(), next, now));
         now = now.plus(61);
     }
     assert_eq!(given, 2 * 3);
     // There is one content too many: the least recently used one is evicted, not the one whose evidence grows.
     let given = (0..40).filter(|turn| {
-        let next = content(CONTENTS + turn % 2);
+        let next = content(MAX_CONTENTS + turn % 2);
         now = now.plus(61);
         take(&mut guard, &old(), next, now)
     });
@@ -451,7 +452,7 @@ fn contents_that_take_turns_are_all_held_in_the_end() {
 }
 
 #[test]
-fn a_module_that_a_proxy_hides_is_not_held_for_what_the_proxy_took() {
+fn a_module_behind_a_proxy_is_not_held_for_bytes_that_the_proxy_took() {
     for outcome in [
         TransferOutcome::Sent,
         TransferOutcome::Incomplete { proxied: true },
@@ -459,12 +460,12 @@ fn a_module_that_a_proxy_hides_is_not_held_for_what_the_proxy_took() {
         let (mut guard, who) = (guard(), old());
         for round in 0..8 {
             let now = START.plus(round * 100);
-            guard.spent(&who, part(A, 0, SIZE), outcome, now);
+            guard.record_transfer(&who, part(A, 0, SIZE), outcome, now);
             assert!(
                 guard.held(&who, FACTS, now.plus(90)).is_empty(),
                 "{outcome:?} {round}"
             );
-            guard.came_back(&who, FACTS, None, now.plus(90));
+            guard.count_check(&who, FACTS, None, now.plus(90));
         }
     }
 }

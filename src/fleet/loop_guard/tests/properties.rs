@@ -21,7 +21,7 @@ proptest! {
             while at < size && pieces < end {
                 prop_assert!(guard.held(&old(), FACTS, now).is_empty());
                 if at == 0 {
-                    guard.came_back(&old(), FACTS, None, now);
+                    guard.count_check(&old(), FACTS, None, now);
                 }
                 let to = (at + 1024).min(size);
                 let range = FileRange { content: A, to: self::to(), size, start: at, end: to };
@@ -38,7 +38,7 @@ proptest! {
 
 proptest! {
     #[test]
-    fn whatever_a_looping_device_does_it_gets_no_more_than_this(
+    fn the_bytes_for_a_looping_device_are_bounded(
         steps in prop::collection::vec((1..20_000u32, 1..=10u64, any::<bool>()), 1..400),
         attempts in 1..6u32,
     ) {
@@ -73,7 +73,7 @@ proptest! {
                     loaded.load(entry);
                 }
                 if !loaded.is_empty() {
-                    loaded.sizes(|_| Some(SIZE));
+                    loaded.set_sizes(|_| Some(SIZE));
                     guard = loaded;
                 }
             }
@@ -82,7 +82,7 @@ proptest! {
     }
 
     #[test]
-    fn whole_deliveries_are_never_more_than_attempts_and_one_a_hold(
+    fn whole_deliveries_are_at_most_the_attempts_and_one_per_hold(
         gaps in prop::collection::vec(61..50_000u32, 1..300), attempts in 1..6u32,
     ) {
         let mut guard = LoopGuard::new(attempts, CAPACITY);
@@ -102,7 +102,7 @@ proptest! {
     }
 
     #[test]
-    fn a_forger_from_other_networks_cannot_make_it_hold_an_honest_device(
+    fn a_forger_in_other_networks_cannot_get_an_honest_device_held(
         forged in prop::collection::vec((0..40u8, 0..4u8, 1..1000u32), 0..400),
         honest_at in 0..400usize, fails_once in any::<bool>(),
     ) {
@@ -114,7 +114,7 @@ proptest! {
             match what {
                 0 | 1 => { take(&mut guard, &forger, A, now); }
                 2 => spend(&mut guard, &forger, part(A, 0, SIZE - 1), now),
-                _ => guard.redirected(&forger, A, to(), now),
+                _ => guard.record_redirect(&forger, A, to(), now),
             }
             if step == honest_at {
                 // The first attempt of the honest device may be cut.

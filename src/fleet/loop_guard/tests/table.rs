@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn all_of_it_comes_back_from_the_journal() {
+fn evidence_survives_a_restart() {
     let (mut guard, mut now) = (guard(), START);
     let mut journal = Vec::new();
     for _ in 0..8 {
@@ -28,7 +28,7 @@ fn all_of_it_comes_back_from_the_journal() {
     assert_eq!(next, None);
     assert_eq!(written.records(0, 100).0, entries);
     assert_eq!(entries.len(), 1);
-    written.sizes(|content| (content == A).then_some(SIZE));
+    written.set_sizes(|content| (content == A).then_some(SIZE));
     for minutes in 0..1000 {
         let later = now.plus(minutes * 60);
         assert_eq!(
@@ -41,7 +41,7 @@ fn all_of_it_comes_back_from_the_journal() {
 }
 
 #[test]
-fn records_are_written_in_turns() {
+fn records_are_returned_in_pages() {
     let mut guard = guard();
     for n in 0..10 {
         let device = who(&format!("86299144375330{n}"), "1.0.0", "100.64.1.2");
@@ -57,7 +57,7 @@ fn records_are_written_in_turns() {
 }
 
 #[test]
-fn a_flood_pushes_out_what_is_no_evidence_first() {
+fn a_flood_evicts_records_without_evidence_first() {
     let mut guard = LoopGuard::new(3, 100);
     let mut now = START;
     while take(&mut guard, &old(), A, now) {
@@ -76,12 +76,12 @@ fn a_flood_pushes_out_what_is_no_evidence_first() {
         let forged = who("862991443753386", "1.0.0", &address);
         spend(&mut guard, &forged, part(C, 0, SIZE), now);
     }
-    assert!(guard.table.of(old().device).len() <= PER_ID);
+    assert!(guard.table.of(old().device).len() <= MAX_PER_ID);
     assert!(!ask(&mut guard, &old(), A, now));
 }
 
 #[test]
-fn what_was_read_from_the_journal_is_ranked_as_before() {
+fn loaded_evidence_keeps_its_place_in_the_eviction_order() {
     let mut before = guard();
     spend(&mut before, &old(), part(A, 0, SIZE), START);
     spend(&mut before, &old(), part(A, 0, SIZE), START);
@@ -93,7 +93,7 @@ fn what_was_read_from_the_journal_is_ranked_as_before() {
     }
     let rank = |guard: &LoopGuard| guard.table.of(old().device)[0].place().class;
     assert!(rank(&after) < rank(&before));
-    after.sizes(|_| Some(SIZE));
+    after.set_sizes(|_| Some(SIZE));
     assert_eq!(rank(&after), rank(&before));
     assert_eq!(after.len(), 1);
     let slot = &after.table.of(old().device)[0];

@@ -24,24 +24,24 @@ use crate::fleet::progress::{State, TargetId};
 use crate::fleet::shared::SharedContent;
 
 /// Number of devices that must come back with their old version, unless release.json says otherwise.
-const DEVICES: u32 = 3;
+const DEFAULT_DEVICES: u32 = 3;
 /// Percentage of the heard devices that must come back with their old version, unless release.json says otherwise.
-const PERCENT: f64 = 20.0;
+const DEFAULT_PERCENT: f64 = 20.0;
 
 /// Number of devices that count and must be heard before a release is judged; fewer if all that count were heard.
-const HEARD: u32 = 16;
+const MIN_HEARD: u32 = 16;
 
 /// Minimum time between two judgements of a release, in seconds.
-const JUDGED: u32 = 1;
+const JUDGE_INTERVAL: u32 = 1;
 
 /// Minimum time between trials of a paused release by different devices, in seconds.
 const TRIAL: u32 = 10 * 60;
 
 /// Time from a start to the next attempt to write a pause that the folder does not state, in seconds.
-const AFTER_START: u32 = 60;
+const RETRY_AFTER_START: u32 = 60;
 
 /// Time between attempts to write a pause into a folder that could not be written, in seconds.
-const AGAIN: u32 = 60 * 60;
+const RETRY_INTERVAL: u32 = 60 * 60;
 
 /// Devices that count when a release is judged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -132,7 +132,7 @@ struct Pause {
     /// Whether the folder states the pause now.
     seen: bool,
     /// Time of the next attempt to write the pause into the folder.
-    again: Stamp,
+    retry_at: Stamp,
 }
 
 impl ReleaseFuse {
@@ -179,7 +179,7 @@ impl ReleaseFuse {
                 adopted: true,
                 written: true,
                 seen: true,
-                again: now,
+                retry_at: now,
             });
             return false;
         };
@@ -187,8 +187,8 @@ impl ReleaseFuse {
             (pause.written, pause.seen) = (true, true);
             return false;
         }
-        let says_no = release.rules.paused == Some(Paused::No);
-        if pause.adopted || (says_no && release.rules.digest.0 != pause.before) {
+        let is_unpaused = release.rules.paused == Some(Paused::No);
+        if pause.adopted || (is_unpaused && release.rules.digest.0 != pause.before) {
             (self.pause, self.warned) = (None, false);
             return true;
         }
@@ -219,7 +219,7 @@ impl ReleaseFuse {
             adopted: false,
             written: false,
             seen: false,
-            again: now.plus(AFTER_START),
+            retry_at: now.plus(RETRY_AFTER_START),
         });
     }
 
@@ -236,8 +236,8 @@ impl ReleaseFuse {
         let rules = self.rules.as_ref()?;
         let is_paused = matches!(rules.paused, Some(Paused::Yes | Paused::Because(_)));
         let (devices, _) = limits(rules);
-        let again = self.judged.is_none_or(|at| now.since(at) >= JUDGED);
-        if self.pause.is_some() || is_paused || reverted < devices || !again {
+        let is_due = self.judged.is_none_or(|at| now.since(at) >= JUDGE_INTERVAL);
+        if self.pause.is_some() || is_paused || reverted < devices || !is_due {
             return None;
         }
         self.judged = Some(now);
@@ -256,7 +256,7 @@ impl ReleaseFuse {
         let (devices, percent) = limits(rules);
         let is_bad = |group: &&Group| {
             let (heard, reverted) = (group.outcomes.heard(), group.outcomes.reverted);
-            heard >= HEARD.min(group.admitted)
+            heard >= MIN_HEARD.min(group.admitted)
                 && reverted >= devices
                 && f64::from(reverted) * 100.0 >= percent * f64::from(heard)
         };
@@ -286,7 +286,7 @@ impl ReleaseFuse {
             adopted: false,
             written: false,
             seen: false,
-            again: now.plus(AGAIN),
+            retry_at: now.plus(RETRY_INTERVAL),
         });
         FuseVerdict::Tripped(Fused {
             project: project.into(),
@@ -298,7 +298,7 @@ impl ReleaseFuse {
     /// Time of the next attempt to write the pause into the folder; `None` if it was written, or there is no pause.
     fn retry_at(&self) -> Option<Stamp> {
         let pause = self.pause.as_ref().filter(|pause| !pause.written)?;
-        Some(pause.again)
+        Some(pause.retry_at)
     }
 }
 
@@ -406,9 +406,9 @@ impl Releases {
         due.retain(|fused| {
             let release = self.release_mut(&fused.project, &fused.version);
             let pause = release.and_then(|release| release.fuse.pause.as_mut());
-            match pause.filter(|pause| !pause.written && pause.again <= now) {
+            match pause.filter(|pause| !pause.written && pause.retry_at <= now) {
                 Some(pause) => {
-                    pause.again = now.plus(AGAIN);
+                    pause.retry_at = now.plus(RETRY_INTERVAL);
                     true
                 }
                 None => false,
@@ -447,7 +447,7 @@ impl Releases {
     }
 
     /// Records that a device was offered a release. If the fuse has paused the release, the offer was a trial.
-    pub fn offered(&mut self, project: &str, version: &str, device: DeviceId, now: Stamp) {
+    pub fn record_offer(&mut self, project: &str, version: &str, device: DeviceId, now: Stamp) {
         let project = self.project_id(project);
         let Some(project) = project.and_then(|id| self.project_mut(id)) else {
             return;
@@ -456,8 +456,8 @@ impl Releases {
         if release.is_none_or(|release| !release.fuse.is_paused()) {
             return;
         }
-        let goes_on = |(last, at)| last == device && now.since(at) < TRIAL;
-        if !project.trial.is_some_and(goes_on) {
+        let continues_trial = |(last, at)| last == device && now.since(at) < TRIAL;
+        if !project.trial.is_some_and(continues_trial) {
             project.trial = Some((device, now));
         }
     }
@@ -489,7 +489,7 @@ impl Releases {
 pub(super) fn limits(rules: &Rules) -> (u32, f64) {
     match rules.fuse {
         Some(fuse) => (fuse.devices.max(1), fuse.percent),
-        None => (DEVICES, PERCENT),
+        None => (DEFAULT_DEVICES, DEFAULT_PERCENT),
     }
 }
 

@@ -88,7 +88,7 @@ fn a_release_is_suspect_by_the_reverts_of_all_of_its_files() {
             outcome: Some(outcome),
             ..Progress::offered(id, ShortVersion::of("1.0.0"), now)
         };
-        releases.moved(None, Some(progress));
+        releases.count_progress(None, Some(progress));
     }
     let suspects = releases.suspects(NOW.plus(9));
     let names: Vec<_> = suspects
@@ -100,7 +100,7 @@ fn a_release_is_suspect_by_the_reverts_of_all_of_its_files() {
 }
 
 #[test]
-fn it_takes_so_many_devices_and_so_large_a_share() {
+fn the_fuse_needs_a_number_and_a_share_of_devices() {
     assert!(trips("{}", heard(0, 3)));
     assert!(trips("{}", heard(12, 3)));
     assert!(!trips("{}", heard(13, 3)));
@@ -121,7 +121,7 @@ fn it_takes_so_many_devices_and_so_large_a_share() {
 }
 
 #[test]
-fn it_waits_until_sixteen_or_all_that_may_come_were_heard() {
+fn the_fuse_waits_until_sixteen_or_all_devices_were_heard() {
     let waiting = |admitted, heard: Group| Group { admitted, ..heard };
     assert!(!trips("{}", waiting(23, heard(0, 3))));
     assert!(!trips("{}", waiting(300, heard(0, 15))));
@@ -137,7 +137,7 @@ fn it_waits_until_sixteen_or_all_that_may_come_were_heard() {
 }
 
 #[test]
-fn one_network_alone_is_only_suspect_and_that_is_said_once() {
+fn reverts_from_one_network_are_only_reported_and_only_once() {
     let mut releases = releases("{}");
     let alone = Group {
         reverted_spread: false,
@@ -164,7 +164,7 @@ fn one_network_alone_is_only_suspect_and_that_is_said_once() {
 }
 
 #[test]
-fn it_holds_from_the_moment_that_it_trips() {
+fn a_pause_applies_from_the_moment_that_the_fuse_trips() {
     let (mut releases, fused) = tripped();
     assert_eq!(
         &*fused.sentence,
@@ -233,18 +233,18 @@ fn a_mirror_that_puts_the_old_release_json_back_ends_no_pause() {
 }
 
 #[test]
-fn a_read_only_folder_is_tried_again_and_what_was_taken_back_stays_so() {
+fn a_read_only_folder_is_tried_again_and_an_ended_pause_is_not() {
     let (mut releases, fused) = tripped();
     releases.pause_written(&fused, false, NOW);
     assert_eq!(releases.unstated_pauses(), std::slice::from_ref(&fused));
-    assert_eq!(releases.due(), Some(NOW.plus(AGAIN)));
-    assert_eq!(releases.pauses_to_retry(NOW.plus(AGAIN - 1)), []);
+    assert_eq!(releases.due(), Some(NOW.plus(RETRY_INTERVAL)));
+    assert_eq!(releases.pauses_to_retry(NOW.plus(RETRY_INTERVAL - 1)), []);
     assert_eq!(
-        releases.pauses_to_retry(NOW.plus(AGAIN)),
+        releases.pauses_to_retry(NOW.plus(RETRY_INTERVAL)),
         std::slice::from_ref(&fused)
     );
-    assert_eq!(releases.due(), Some(NOW.plus(2 * AGAIN)));
-    assert_eq!(releases.pauses_to_retry(NOW.plus(AGAIN + 1)), []);
+    assert_eq!(releases.due(), Some(NOW.plus(2 * RETRY_INTERVAL)));
+    assert_eq!(releases.pauses_to_retry(NOW.plus(RETRY_INTERVAL + 1)), []);
     let mut loaded = Releases::default();
     let entry = releases.entry("P", "2.0.0").unwrap();
     loaded.load(entry.clone(), NOW);
@@ -259,7 +259,7 @@ fn a_read_only_folder_is_tried_again_and_what_was_taken_back_stays_so() {
 }
 
 #[test]
-fn one_device_every_ten_minutes_may_try_it() {
+fn one_device_every_ten_minutes_may_try_a_paused_release() {
     let (mut releases, fused) = tripped();
     releases.pause_written(&fused, true, NOW);
     let paused = format!("{{ \"paused\": \"{}\" }}", fused.sentence);
@@ -267,19 +267,19 @@ fn one_device_every_ten_minutes_may_try_it() {
     assert!(!releases.may_try("P", device(1), NOW.plus(599)));
     assert!(releases.may_try("P", device(1), NOW.plus(600)));
     assert!(!releases.may_try("Q", device(1), NOW.plus(600)));
-    releases.offered("P", "2.0.0", device(1), NOW.plus(700));
+    releases.record_offer("P", "2.0.0", device(1), NOW.plus(700));
     assert!(!releases.may_try("P", device(2), NOW.plus(1299)));
     // The same device begins again, which does not extend its trial.
     assert!(releases.may_try("P", device(1), NOW.plus(1000)));
-    releases.offered("P", "2.0.0", device(1), NOW.plus(1000));
+    releases.record_offer("P", "2.0.0", device(1), NOW.plus(1000));
     assert!(releases.may_try("P", device(2), NOW.plus(1300)));
     // An offer of another release is not a trial.
-    releases.offered("P", "1.0.0", device(3), NOW.plus(1300));
+    releases.record_offer("P", "1.0.0", device(3), NOW.plus(1300));
     assert!(releases.may_try("P", device(2), NOW.plus(1300)));
 }
 
 #[test]
-fn a_pause_of_an_earlier_run_is_one() {
+fn a_pause_of_an_earlier_run_is_kept() {
     let paused = folder("{ \"paused\": \"fuse: 3 of 9 devices\" }");
     let mut releases = Releases::default();
     releases.catalog(&paused, NOW);

@@ -20,7 +20,7 @@ use crate::fleet::progress::State;
 use crate::logging::Civil;
 
 /// Number of contents of one release whose stages are remembered. Contents in the folder are never dropped.
-const CONTENTS: usize = 32;
+const MAX_CONTENTS: usize = 32;
 
 /// Stage that one content of a release has reached.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(super) struct StageRecord {
     /// Whether the release in the folder has the content.
     in_folder: bool,
     /// Kind of the last [`StageWait`] that was reported.
-    told: Option<std::mem::Discriminant<StageWait>>,
+    reported: Option<std::mem::Discriminant<StageWait>>,
 }
 
 /// Numbers of devices that were ever offered a content.
@@ -45,7 +45,7 @@ struct StageEvidence {
     /// Devices that may still be receiving the content.
     under_way: u32,
     /// Devices that have the whole file.
-    had: u32,
+    delivered: u32,
     /// Devices that have the whole file and came back with the new version.
     confirmed: u32,
 }
@@ -137,11 +137,11 @@ impl StageEvidence {
     fn is_enough(self, before: u32, rules: &Rules) -> Result<(), StageWait> {
         let (needed, _) = limits(rules);
         let here = self.confirmed.saturating_sub(before);
-        let all_confirmed = self.under_way == 0 && self.confirmed >= self.had;
+        let all_confirmed = self.under_way == 0 && self.confirmed >= self.delivered;
         if self.confirmed == 0 {
             Err(StageWait::NoneConfirmed)
-        } else if self.confirmed.saturating_mul(2) < self.had {
-            Err(StageWait::Share(self.confirmed, self.had))
+        } else if self.confirmed.saturating_mul(2) < self.delivered {
+            Err(StageWait::Share(self.confirmed, self.delivered))
         } else if here < needed && !all_confirmed {
             Err(StageWait::Few(here, needed))
         } else {
@@ -175,7 +175,7 @@ impl ReleaseRecord {
         &self,
         record: &StageRecord,
         (stage, rules): (&Stage, &Rules),
-        heard: StageEvidence,
+        evidence: StageEvidence,
         now: Stamp,
     ) -> Result<(), StageWait> {
         // The time before a person resumed the release does not count.
@@ -190,7 +190,7 @@ impl ReleaseRecord {
         } else if now < due {
             Err(StageWait::Until(due))
         } else {
-            heard.is_enough(record.confirmed, rules)
+            evidence.is_enough(record.confirmed, rules)
         }
     }
 }
@@ -228,7 +228,7 @@ impl Releases {
         let version = &*release.version_text;
         let contents = release.packages.iter().map(|package| {
             let content = package.content;
-            (content, self.heard(project, version, content).confirmed)
+            (content, self.evidence(project, version, content).confirmed)
         });
         let contents: Vec<(ContentId, u32)> = contents.collect();
         let mut entries = Vec::new();
@@ -243,7 +243,7 @@ impl Releases {
                 since: now,
                 confirmed,
                 in_folder: true,
-                told: None,
+                reported: None,
             };
             let known = record
                 .stages
@@ -268,7 +268,7 @@ impl Releases {
             }
         }
         // Removes the oldest contents that are not in the folder any more.
-        while record.stages.len() > CONTENTS
+        while record.stages.len() > MAX_CONTENTS
             && let Some(at) = record.stages.iter().position(|stage| !stage.in_folder)
         {
             record.stages.remove(at);
@@ -285,7 +285,7 @@ impl Releases {
         let staged = std::mem::take(&mut self.staged);
         for (project, version) in &staged {
             for at in 0.. {
-                let Some((wait, heard, stage)) = self.stage_at(project, version, at, now) else {
+                let Some((wait, evidence, stage)) = self.stage_at(project, version, at, now) else {
                     break;
                 };
                 let record = self.release_mut(project, version);
@@ -296,13 +296,13 @@ impl Releases {
                 match (stage, wait) {
                     (Some(stage), None) => {
                         record.reached = hundredths(stage.percent);
-                        (record.since, record.confirmed, record.told) =
-                            (now, heard.confirmed, None);
+                        (record.since, record.confirmed, record.reported) =
+                            (now, evidence.confirmed, None);
                         changes.reached.push(record.entry(project, version));
                     }
                     (Some(_), Some(wait)) => {
                         let kind = Some(std::mem::discriminant(&wait));
-                        let is_new = std::mem::replace(&mut record.told, kind) != kind;
+                        let is_new = std::mem::replace(&mut record.reported, kind) != kind;
                         if let StageWait::Until(due) = wait {
                             let first = self.stages_due.map_or(due, |other| other.min(due));
                             self.stages_due = Some(first);
@@ -330,37 +330,37 @@ impl Releases {
     ) -> Option<(Option<StageWait>, StageEvidence, Option<Stage>)> {
         let release = self.release(self.project_id(project)?, version)?;
         let record = release.stages.get(at)?;
-        let heard = self.heard(project, version, record.content);
+        let evidence = self.evidence(project, version, record.content);
         let rules = release.fuse.rules()?;
         let stage = record.next(rules).filter(|_| record.in_folder).copied();
         let wait = stage.and_then(|stage| {
             release
-                .may_advance(record, (&stage, rules), heard, now)
+                .may_advance(record, (&stage, rules), evidence, now)
                 .err()
         });
-        Some((wait, heard, stage))
+        Some((wait, evidence, stage))
     }
 
     /// Counts the devices that were offered a content of a release.
-    fn heard(&self, project: &str, version: &str, content: ContentId) -> StageEvidence {
+    fn evidence(&self, project: &str, version: &str, content: ContentId) -> StageEvidence {
         let release = self
             .project_id(project)
             .and_then(|id| self.release(id, version));
         let targets = release.into_iter().flat_map(ReleaseRecord::targets);
         let targets = targets.filter_map(|id| self.get(*id));
-        let mut heard = StageEvidence::default();
+        let mut evidence = StageEvidence::default();
         for target in targets.filter(|target| target.content == content) {
             for state in State::ALL {
                 let count = target.counts.of(state);
                 match state {
-                    State::Offered | State::Downloading => heard.under_way += count,
-                    _ => heard.had += count,
+                    State::Offered | State::Downloading => evidence.under_way += count,
+                    _ => evidence.delivered += count,
                 }
             }
-            heard.had += target.confirmed;
-            heard.confirmed += target.counts.of(State::Confirmed) + target.confirmed;
+            evidence.delivered += target.confirmed;
+            evidence.confirmed += target.counts.of(State::Confirmed) + target.confirmed;
         }
-        heard
+        evidence
     }
 
     /// Stage of the content in the folder that has advanced least. `wall`: current time.
@@ -387,7 +387,7 @@ impl Releases {
     }
 
     /// Percentage of the devices that may have any content of a release; `None` if all devices may.
-    pub fn most_percent(&self, rules: &Rules, release: &ReleaseRecord) -> Option<f64> {
+    pub fn max_percent(&self, rules: &Rules, release: &ReleaseRecord) -> Option<f64> {
         let reached = release.stages.iter().filter(|stage| stage.in_folder);
         percent_in_force(rules, reached.map(|stage| stage.in_force).max())
     }
@@ -417,7 +417,7 @@ impl Releases {
             since: entry.since,
             confirmed: entry.confirmed,
             in_folder: false,
-            told: None,
+            reported: None,
         });
     }
 

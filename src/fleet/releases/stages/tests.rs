@@ -15,7 +15,7 @@ const STAGES: &str = r#"{"stages": [{"percent": 1}, {"percent": 10, "after": "24
     {"percent": 100, "after": "48h"}], "fuse": {"devices": 2, "percent": 20}}"#;
 
 /// A server with one release, and the stages that its journal remembers.
-struct Bed {
+struct TestRollout {
     releases: Releases,
     catalog: Catalog,
     content: u8,
@@ -23,17 +23,17 @@ struct Bed {
     journal: Vec<StageEntry>,
 }
 
-impl Bed {
-    fn new(rules: &str) -> Bed {
-        let mut bed = Bed {
+impl TestRollout {
+    fn new(rules: &str) -> TestRollout {
+        let mut test = TestRollout {
             releases: Releases::default(),
             catalog: Catalog::default(),
             content: 1,
             now: NOW,
             journal: Vec::new(),
         };
-        bed.edit(rules);
-        bed
+        test.edit(rules);
+        test
     }
 
     fn edit(&mut self, rules: &str) {
@@ -59,7 +59,7 @@ impl Bed {
             outcome,
             ..Progress::offered(id.unwrap(), ShortVersion::of("1.0.0"), self.now)
         };
-        self.releases.moved(None, Some(progress));
+        self.releases.count_progress(None, Some(progress));
     }
 
     fn tick(&mut self) -> StageChanges {
@@ -68,7 +68,7 @@ impl Bed {
         changes
     }
 
-    fn later(&mut self, seconds: u32) -> &mut Bed {
+    fn later(&mut self, seconds: u32) -> &mut TestRollout {
         self.now = self.now.plus(seconds);
         self
     }
@@ -103,35 +103,35 @@ impl Bed {
 
 #[test]
 fn a_stage_is_reached_when_its_time_is_over_and_enough_devices_were_confirmed() {
-    let mut bed = Bed::new(STAGES);
-    assert_eq!(bed.percent(), Some(1.0));
-    bed.device(State::Confirmed);
-    bed.device(State::Confirmed);
-    assert!(bed.later(24 * HOUR - 1).tick().reached.is_empty());
-    assert_eq!(bed.releases.due(), Some(NOW.plus(24 * HOUR)));
-    let reached = bed.later(1).tick().reached;
+    let mut test = TestRollout::new(STAGES);
+    assert_eq!(test.percent(), Some(1.0));
+    test.device(State::Confirmed);
+    test.device(State::Confirmed);
+    assert!(test.later(24 * HOUR - 1).tick().reached.is_empty());
+    assert_eq!(test.releases.due(), Some(NOW.plus(24 * HOUR)));
+    let reached = test.later(1).tick().reached;
     assert_eq!(
         (reached.len(), reached[0].reached, reached[0].confirmed),
         (1, 1000, 2)
     );
     // Decisions use the stage when it is in the journal.
-    assert_eq!(bed.percent(), Some(1.0));
-    bed.tick();
-    assert_eq!(bed.percent(), Some(10.0));
-    assert_eq!(bed.releases.due(), Some(NOW.plus(72 * HOUR)));
+    assert_eq!(test.percent(), Some(1.0));
+    test.tick();
+    assert_eq!(test.percent(), Some(10.0));
+    assert_eq!(test.releases.due(), Some(NOW.plus(72 * HOUR)));
     // The next stage needs further confirmed devices while others are still downloading.
-    bed.device(State::Downloading);
-    let changes = bed.later(48 * HOUR).tick();
+    test.device(State::Downloading);
+    let changes = test.later(48 * HOUR).tick();
     assert!(changes.reached.is_empty());
     assert_eq!(changes.waits[0].2, StageWait::Few(0, 2));
-    assert_eq!(bed.releases.due(), None);
-    assert!(bed.later(HOUR).tick().waits.is_empty(), "it is told twice");
-    bed.device(State::Confirmed);
-    bed.device(State::Confirmed);
-    assert_eq!(bed.tick().reached[0].reached, 10_000);
-    bed.tick();
-    assert_eq!(bed.percent(), Some(100.0));
-    assert!(bed.later(1000 * HOUR).tick().reached.is_empty());
+    assert_eq!(test.releases.due(), None);
+    assert!(test.later(HOUR).tick().waits.is_empty(), "it is told twice");
+    test.device(State::Confirmed);
+    test.device(State::Confirmed);
+    assert_eq!(test.tick().reached[0].reached, 10_000);
+    test.tick();
+    assert_eq!(test.percent(), Some(100.0));
+    assert!(test.later(1000 * HOUR).tick().reached.is_empty());
 }
 
 #[test]
@@ -173,12 +173,12 @@ fn a_stage_waits_for_devices_that_confirm_it_and_says_what_is_missing() {
             Some("2 of the 5 devices that were given it"),
         ),
     ] {
-        let mut bed = Bed::new(STAGES);
-        devices.iter().for_each(|state| bed.device(*state));
-        let changes = bed.later(24 * HOUR).tick();
+        let mut test = TestRollout::new(STAGES);
+        devices.iter().for_each(|state| test.device(*state));
+        let changes = test.later(24 * HOUR).tick();
         assert_eq!(changes.reached.is_empty(), reason.is_some(), "{devices:?}");
         if let Some(reason) = reason {
-            let sentence = bed.waits().unwrap();
+            let sentence = test.waits().unwrap();
             assert!(sentence.contains(reason), "{devices:?}: {sentence}");
         }
     }
@@ -186,46 +186,46 @@ fn a_stage_waits_for_devices_that_confirm_it_and_says_what_is_missing() {
 
 #[test]
 fn a_paused_or_fused_release_stays_in_its_stage() {
-    let mut bed = Bed::new(STAGES);
-    (0..5).for_each(|_| bed.device(State::Confirmed));
+    let mut test = TestRollout::new(STAGES);
+    (0..5).for_each(|_| test.device(State::Confirmed));
     let paused = |why: &str| STAGES.replacen('{', &format!("{{\"paused\": {why}, "), 1);
-    bed.later(24 * HOUR).edit(&paused("true"));
-    assert!(bed.tick().reached.is_empty());
-    assert_eq!(bed.waits().as_deref(), Some("the release is paused"));
-    bed.edit(&paused("\"fuse: 3 of 9 devices came back\""));
-    assert!(bed.tick().reached.is_empty());
+    test.later(24 * HOUR).edit(&paused("true"));
+    assert!(test.tick().reached.is_empty());
+    assert_eq!(test.waits().as_deref(), Some("the release is paused"));
+    test.edit(&paused("\"fuse: 3 of 9 devices came back\""));
+    assert!(test.tick().reached.is_empty());
     assert_eq!(
-        bed.waits().as_deref(),
+        test.waits().as_deref(),
         Some("the fuse has paused the release")
     );
     // The time before the resumption does not count: the time of the stage starts anew.
-    bed.later(HOUR).edit(&paused("false"));
-    assert!(bed.tick().reached.is_empty());
-    assert_eq!(bed.later(24 * HOUR).tick().reached.len(), 1);
+    test.later(HOUR).edit(&paused("false"));
+    assert!(test.tick().reached.is_empty());
+    assert_eq!(test.later(24 * HOUR).tick().reached.len(), 1);
 }
 
 #[test]
-fn another_content_begins_with_the_first_stage_and_the_old_one_where_it_was() {
-    let mut bed = Bed::new(STAGES);
-    bed.device(State::Confirmed);
-    bed.later(24 * HOUR).tick();
-    bed.tick();
-    assert_eq!(bed.percent(), Some(10.0));
-    bed.content = 2;
-    bed.edit(STAGES);
-    assert_eq!(bed.percent(), Some(1.0));
-    assert!(bed.later(48 * HOUR).tick().reached.is_empty());
-    bed.content = 1;
-    bed.edit(STAGES);
-    assert_eq!(bed.percent(), Some(10.0));
+fn another_content_begins_with_the_first_stage_and_the_old_one_keeps_its_stage() {
+    let mut test = TestRollout::new(STAGES);
+    test.device(State::Confirmed);
+    test.later(24 * HOUR).tick();
+    test.tick();
+    assert_eq!(test.percent(), Some(10.0));
+    test.content = 2;
+    test.edit(STAGES);
+    assert_eq!(test.percent(), Some(1.0));
+    assert!(test.later(48 * HOUR).tick().reached.is_empty());
+    test.content = 1;
+    test.edit(STAGES);
+    assert_eq!(test.percent(), Some(10.0));
 }
 
 #[test]
-fn an_edited_list_of_stages_never_takes_back_what_was_reached() {
-    let mut bed = Bed::new(STAGES);
-    bed.device(State::Confirmed);
-    bed.later(24 * HOUR).tick();
-    bed.tick();
+fn an_edited_list_of_stages_never_takes_back_a_reached_stage() {
+    let mut test = TestRollout::new(STAGES);
+    test.device(State::Confirmed);
+    test.later(24 * HOUR).tick();
+    test.tick();
     for (rules, percent) in [
         (
             r#"{"stages": [{"percent": 2}, {"percent": 5, "after": "1s"}]}"#,
@@ -242,22 +242,22 @@ fn an_edited_list_of_stages_never_takes_back_what_was_reached() {
         ),
         (STAGES, 20.0),
     ] {
-        bed.edit(rules);
-        bed.tick();
-        assert_eq!(bed.percent(), Some(percent), "{rules}");
+        test.edit(rules);
+        test.tick();
+        assert_eq!(test.percent(), Some(percent), "{rules}");
     }
 }
 
 #[test]
-fn a_first_stage_between_what_is_reached_and_what_is_in_force_stays_in_force() {
-    let mut bed = Bed::new(STAGES);
-    bed.device(State::Confirmed);
-    assert_eq!(bed.later(24 * HOUR).tick().reached[0].reached, 1000);
+fn a_first_stage_between_the_reached_one_and_the_one_in_force_stays_in_force() {
+    let mut test = TestRollout::new(STAGES);
+    test.device(State::Confirmed);
+    assert_eq!(test.later(24 * HOUR).tick().reached[0].reached, 1000);
     // The tick that puts 10 percent into force has not run yet.
-    bed.edit(r#"{"stages": [{"percent": 5}, {"percent": 50, "after": "1h"}]}"#);
-    assert_eq!(bed.percent(), Some(5.0));
-    bed.edit(STAGES);
-    assert_eq!(bed.percent(), Some(5.0));
+    test.edit(r#"{"stages": [{"percent": 5}, {"percent": 50, "after": "1h"}]}"#);
+    assert_eq!(test.percent(), Some(5.0));
+    test.edit(STAGES);
+    assert_eq!(test.percent(), Some(5.0));
 }
 
 #[test]
@@ -306,7 +306,7 @@ fn percents_are_as_fine_as_cohorts() {
     }
 }
 
-/// Event in a rollout.
+/// Event in a test.
 #[derive(Clone, Debug)]
 enum Step {
     Later(u32),
@@ -342,31 +342,31 @@ proptest! {
             r#"{"stages": [{"percent": 5}, {"percent": 50, "after": "1h"}, {"percent": 60, "after": "1h"}]}"#.to_owned(),
             STAGES.replacen('{', r#"{"paused": true, "#, 1),
         ];
-        let mut bed = Bed::new(&lists[0]);
-        let (mut before, mut written) = (0.0, bed.journal.len());
+        let mut test = TestRollout::new(&lists[0]);
+        let (mut before, mut written) = (0.0, test.journal.len());
         for step in steps {
             match step {
-                Step::Later(seconds) => drop(bed.later(seconds)),
+                Step::Later(seconds) => drop(test.later(seconds)),
                 Step::Tick => {
-                    written = bed.journal.len();
-                    let changes = bed.tick();
+                    written = test.journal.len();
+                    let changes = test.tick();
                     // A tick advances one stage at most.
                     prop_assert!(changes.reached.len() <= 1);
                 }
-                Step::Device(at) => bed.device(State::ALL[at]),
+                Step::Device(at) => test.device(State::ALL[at]),
                 Step::Edit(at) => {
-                    bed.edit(&lists[at]);
-                    written = bed.journal.len();
+                    test.edit(&lists[at]);
+                    written = test.journal.len();
                 }
                 Step::Restart { lost, by } => {
-                    let remembered = if lost { written } else { bed.journal.len() };
-                    bed.restart(remembered.min(bed.journal.len()));
-                    let stepped = bed.now.0.saturating_add_signed(by);
-                    bed.now = Stamp(stepped);
-                    written = bed.journal.len();
+                    let remembered = if lost { written } else { test.journal.len() };
+                    test.restart(remembered.min(test.journal.len()));
+                    let stepped = test.now.0.saturating_add_signed(by);
+                    test.now = Stamp(stepped);
+                    written = test.journal.len();
                 }
             }
-            let percent = bed.percent().unwrap();
+            let percent = test.percent().unwrap();
             prop_assert!(percent >= before, "{} after {}", percent, before);
             before = percent;
         }
