@@ -1,5 +1,6 @@
 //! Loads any file as the journal. Loading must neither panic, hang nor fail, and it must be possible to save the
-//! loaded fleet again. `cargo fuzz run journal`.
+//! loaded fleet again. `cargo fuzz run journal -- -detect_leaks=0`: a thread of the journal may outlive the run that
+//! started it, which the search for leaks reports.
 //!
 //! A fuzzer does not find a CRC by trial, so each line that begins with `{` gets the right CRC instead of its own. All
 //! other lines remain unchanged.
