@@ -25,13 +25,13 @@ pub struct Known<'q> {
     pub is_unknown_device: bool,
     /// Contents that the loop guard holds back from the device.
     pub held: HeldContents,
-    /// Releases that the fuse has paused and whose release.json could not be written.
+    /// Releases that the fuse has paused and whose release.json does not state the pause.
     pub fused: &'q [Fused],
     /// The stages that contents have reached, by content.
     pub reached: &'q [Reached],
     /// Whether the device may try a release that the fuse has paused.
     pub may_try_fused: bool,
-    /// The content that the device has received completely and may not run yet.
+    /// The content that the device has received completely and need not run yet.
     pub fetched: Option<Fetched>,
 }
 

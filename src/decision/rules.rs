@@ -1,4 +1,5 @@
-//! The rules that a release has to pass, in order. The first that refuses decides which refusal the device gets.
+//! The rules that a release has to pass, in order. The first that refuses decides which refusal the device gets for this
+//! release; `decide` chooses among the refusals of several releases.
 
 use super::check::Check;
 use super::evaluation::Evaluation;

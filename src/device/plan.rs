@@ -83,7 +83,7 @@ impl DeliveryPlan {
         }
     }
 
-    /// Records the answer to the check. To be called when the connection has its seat.
+    /// Records the answer to the check. To be called when the download has its slot, or when the head is the whole reply.
     pub fn record_check(&self, service: &Service) {
         if let Some((result, reason)) = &self.check {
             self.subject

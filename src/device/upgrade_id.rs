@@ -40,7 +40,7 @@ struct Recent {
     id: u32,
     /// [`Network::number`] of the source network; 0 with roaming.
     network: u64,
-    /// The week in Unix seconds, which saves a division for each packet.
+    /// First second of the week and of the next one, in Unix seconds. Kept to save a division for each packet.
     week: Range<i64>,
     content: ContentId,
 }

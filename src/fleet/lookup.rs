@@ -58,8 +58,9 @@ impl Fleet {
             && self.devices.may_try(device, self.is_listed(device))
     }
 
-    /// Version that the device was confirmed with less than a day ago, if it now reports the previous one. If the rules
-    /// give the previous version to devices with the confirmed one, the device has not fallen back.
+    /// Version that the device was last confirmed with, if it now reports the previous one. Whether the device has fallen
+    /// back also depends on the time since then, and on whether the rules give the previous version to devices with the
+    /// confirmed one.
     pub fn fallen_from(&self, check: &Check<'_>, who: Option<&Requester>) -> Option<ShortVersion> {
         self.devices.fallen_from(who?.device, check)
     }

@@ -74,7 +74,7 @@ pub struct PinKey(pub(super) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PinOwner {
     key: PinKey,
-    /// Hash of the id and all facts that the device states; 0 without an id. Before 0.1.0 this was the key of the
+    /// Hash of the id, project, `firmware_name`, version and core version; 0 without an id. Before 0.1.0 this was the key of the
     /// device's pins.
     statement: u64,
 }
@@ -123,7 +123,7 @@ impl PinOwner {
         self.statement == 0
     }
 
-    /// Hash of the id and all facts that the device states; 0 without an id.
+    /// Hash of the id, project, `firmware_name`, version and core version; 0 without an id.
     pub(super) fn statement(&self) -> u64 {
         self.statement
     }
@@ -144,7 +144,7 @@ impl PinOwner {
 pub struct Requester {
     /// Id that the device claims.
     pub device: DeviceId,
-    /// Hash of the id and all facts that the device states, including its version.
+    /// Hash of the id, project, `firmware_name`, version and core version. A file URL of libfota3 states no more.
     pub identity: IdentityHash,
     /// Hash as in `identity`, but without version and core version. Together with `coarse_network`, it is the key of
     /// the device's evidence in the loop guard.

@@ -9,7 +9,7 @@ use crate::firmware::rules::edit::RulesScope;
 pub enum OperatorRoute<'t> {
     /// A file of the page; empty: the page itself.
     Page(&'t str),
-    /// Liveness.
+    /// Health of the server.
     Healthz,
     /// Readiness: the firmware folder can be read.
     Readyz,

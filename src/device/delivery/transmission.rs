@@ -333,7 +333,7 @@ impl<'a> Transmission<'a> {
         }
         let limit = self.silence.limit(true);
         if limit > self.kernel_limit {
-            // The limit of this module decides; the kernel does not take the rate into account.
+            // `silence` decides; the kernel does not take the rate into account.
             self.kernel_limit = limit;
             let _optional = os::net::user_timeout(self.stream.get_ref(), limit.saturating_mul(2));
         }
@@ -366,8 +366,8 @@ impl<'a> Transmission<'a> {
         }
     }
 
-    /// Sends the FIN after the last byte, and waits until the client has acknowledged it. Only this proves the
-    /// arrival.
+    /// Sends the FIN after the last byte, and waits until the client has acknowledged every byte before it. Only this
+    /// proves the arrival.
     async fn await_acks(&mut self) -> DeliveryEnd {
         if self.stream.get_ref().shutdown(Shutdown::Write).is_ok() {
             self.fin_sent = true;
@@ -435,7 +435,7 @@ impl<'a> Transmission<'a> {
     }
 
     fn broken(&mut self, why: &str) -> DeliveryEnd {
-        log::error!(target: "device", "a snapshot cannot be read, so a download was cut: {why}");
+        log::error!(target: "device", "a download was cut, because its snapshot or its socket failed: {why}");
         self.measure();
         DeliveryEnd::Broken
     }

@@ -60,11 +60,11 @@ pub(super) fn folder_id(folder: &Folder) -> io::Result<FolderId> {
 pub(super) enum Seen {
     /// A firmware file.
     Firmware(FileStamp),
-    /// A checksum of the file beside it, or the reason why the entry is none.
+    /// A checksum of the file beside it, or the reason why the entry cannot be used as one.
     Checksum(Result<FileStamp, String>),
-    /// A release.json, or the reason why the entry is none.
+    /// A release.json, or the reason why the entry cannot be used as one.
     Rules(Result<FileStamp, String>),
-    /// A group of devices, or the reason why the entry is none.
+    /// A group of devices, or the reason why the entry cannot be used as one.
     Group(Result<FileStamp, String>),
     /// An entry that should not exist, and the reason.
     Quarantined(String),

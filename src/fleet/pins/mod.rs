@@ -118,7 +118,7 @@ enum PinChange {
 #[derive(Debug)]
 struct Pin {
     content: ContentId,
-    /// Hash of the id and all facts that the device stated; 0 without an id.
+    /// Hash of the id and the facts that the device stated ([`PinOwner::statement`]); 0 without an id.
     statement: u64,
     /// Clients have at most the bytes before this one.
     reach: u64,

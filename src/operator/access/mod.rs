@@ -2,8 +2,8 @@
 //!
 //! A listener on the loopback is reachable by every page in every browser on this machine (DNS rebinding, forms), by
 //! every local user, and through every proxy on this machine. Therefore the Host must name this server, a request from
-//! a page of another site is refused by the headers that browsers send, and everything but the page's own files needs a
-//! token, on loopback too (docs/hazards.md 4 and 31).
+//! a page of another site is refused by the headers that browsers send, and everything but the page's own files,
+//! `/healthz` and `/readyz` needs a token, on loopback too (docs/hazards.md 4 and 31).
 
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
@@ -152,7 +152,7 @@ pub struct Access {
 enum HostKind {
     /// The local machine (localhost or a loopback address); a port must be that of the listener.
     Local,
-    /// An address of this machine, or a host of `--operator-host`, such as the name of a proxy.
+    /// An IP address with the port of the listener, or a host of `--operator-host`, such as the name of a proxy.
     Named,
 }
 
@@ -324,7 +324,7 @@ impl Authority {
     }
 }
 
-/// Whether a text is a token that fits in a header and is not easy to guess.
+/// Whether a text is a token that fits in a header and is not too short: 8 to 256 visible ASCII characters.
 pub fn is_token(text: &str) -> bool {
     (8..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

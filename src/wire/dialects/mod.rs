@@ -9,7 +9,7 @@
 //! To add an HTTP dialect, write its parser here and add a branch to [`super::http_target`].
 
 pub mod datagram;
-mod id;
+mod device_id;
 pub mod libfota3;
 pub(super) mod parameters;
 pub mod query;

@@ -5,7 +5,8 @@
 //! A pause is written into the release's release.json, for people to see. It is kept here and in the journal as well,
 //! so that a mirror that restores an old release.json does not undo the pause (docs/hazards.md 38). A pause ends by
 //! [`Releases::resume`] (page, API, `luat-ota resume`), or by a release.json that says `"paused": false` and is not
-//! byte for byte the one from before the pause. Then all counting starts anew.
+//! byte for byte the one from before the pause. A pause of which only the folder knows, because the state was lost, ends
+//! when release.json no longer states it. Then all counting starts anew.
 //!
 //! One device every ten minutes still tries a paused release. Otherwise three forged devices could stop a rollout
 //! permanently. The trials show a person whether the release is really bad.
@@ -34,7 +35,7 @@ const MIN_HEARD: u32 = 16;
 /// Minimum time between two judgements of a release, in seconds.
 const JUDGE_INTERVAL: u32 = 1;
 
-/// Minimum time between trials of a paused release by different devices, in seconds.
+/// Minimum time between trials of paused releases of one project by different devices, in seconds.
 const TRIAL: u32 = 10 * 60;
 
 /// Time from a start to the next attempt to write a pause that the folder does not state, in seconds.
@@ -357,8 +358,8 @@ impl Releases {
         verdict
     }
 
-    /// Counts a device that has become silent after it got this content. If too many are silent now, returns the
-    /// journal's entry of the release and a sentence, once until a person resumes the release. The limits are those at
+    /// Judges a release after another device has become silent that got this content. If too many are silent now, returns
+    /// the journal's entry of the release and a sentence, once until a person resumes the release. The limits are those at
     /// which devices that come back with their old version trip the fuse.
     pub fn too_many_silent(&mut self, id: TargetId, now: Stamp) -> Option<(ReleaseEntry, String)> {
         let (project, version) = self.names(id)?;

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::id;
+use super::device_id;
 use super::parameters::{fields, non_empty, pair, without_authority, without_slashes};
 use crate::decision::{Check, Offer};
 use crate::firmware::ContentId;
@@ -132,7 +132,7 @@ fn parse_check(query: &[u8]) -> Libfota3Check<'_> {
             "uid" => raw_value(query, b"uid=")?,
             _ => value(query, kind)?,
         };
-        let (device, text) = id::read(raw, kind == "uid")?;
+        let (device, text) = device_id::read(raw, kind == "uid")?;
         Some((kind, device, text))
     });
     let (kind, device, device_text) = match device {

@@ -11,7 +11,7 @@ use nom::combinator::{all_consuming, opt, success};
 use nom::sequence::{preceded, terminated};
 use nom::{IResult, Parser};
 
-use super::id;
+use super::device_id;
 use super::parameters::{fields, non_empty, pair};
 use crate::decision::Check;
 use crate::firmware::audience::DeviceId;
@@ -184,7 +184,7 @@ impl<'a> Values<'a> {
             (self.muid, true),
         ]
         .into_iter()
-        .find_map(|(raw, is_unique)| id::read(raw?, is_unique))
+        .find_map(|(raw, is_unique)| device_id::read(raw?, is_unique))
     }
 }
 
