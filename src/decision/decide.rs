@@ -11,7 +11,7 @@ use super::question::Question;
 use super::refusal::Refusal;
 use super::rules;
 use super::verdict::{Notes, Offer, RefusedCheck, Verdict};
-use crate::firmware::catalog::{Catalog, KeyOwner, Project};
+use crate::firmware::catalog::{Catalog, KeyOwner, Project, Release};
 
 /// Number of downgrades that would be undone after which the walk ends, since each costs a walk over all releases.
 const MAX_UNDONE: u32 = 16;
@@ -22,6 +22,19 @@ const MAX_UNDONE: u32 = 16;
 /// the newest release that is refused for another reason than "not newer".
 pub fn decide<'c>(question: &Question<'c, '_>, notes: &mut Notes) -> Verdict<'c> {
     decide_and_log(question, notes, None)
+}
+
+/// Returns the release that the rules give to a check at some time of the day: all windows count as open.
+pub fn release_at_any_time<'c>(question: &Question<'c, '_>) -> Option<&'c Release> {
+    let notes = &mut Notes::off();
+    let evaluation = Evaluation {
+        hypothetical: true,
+        ..Evaluation::new(question, question.check, project(question, notes).ok()?)
+    };
+    match walk(&evaluation, notes) {
+        Verdict::Offer(offer) => Some(offer.release),
+        Verdict::Refuse(_) => None,
+    }
 }
 
 /// Decides like [`decide`], and logs the facts about the device alone on which the verdict depends.
@@ -36,7 +49,13 @@ fn decide_and_log<'c>(
     log: Option<&FactLog<'c>>,
 ) -> Verdict<'c> {
     match project(question, notes) {
-        Ok(project) => walk(question, project, notes, log),
+        Ok(project) => {
+            let evaluation = Evaluation {
+                log,
+                ..Evaluation::new(question, question.check, project)
+            };
+            walk(&evaluation, notes)
+        }
         Err((refusal, rule)) => refuse(refusal, rule),
     }
 }
@@ -151,21 +170,12 @@ fn project<'c>(
         })
 }
 
-fn walk<'c>(
-    question: &Question<'c, '_>,
-    project: &'c Project,
-    notes: &mut Notes,
-    log: Option<&FactLog<'c>>,
-) -> Verdict<'c> {
-    let evaluation = Evaluation {
-        log,
-        ..Evaluation::new(question, question.check, project)
-    };
+fn walk<'c>(evaluation: &Evaluation<'c, '_>, notes: &mut Notes) -> Verdict<'c> {
     let mut nearest = None;
     let mut undone = 0;
     for release in evaluation.newest_first() {
-        match rules::package_of(&evaluation, release, notes) {
-            Ok(package) if rules::would_be_undone(&evaluation, release, package) => {
+        match rules::package_of(evaluation, release, notes) {
+            Ok(package) if rules::would_be_undone(evaluation, release, package) => {
                 let rule =
                     "a downgrade, but the next check would offer another release: pause that one";
                 notes.add(Some(release), || format!("refused: {rule}"));
@@ -177,7 +187,7 @@ fn walk<'c>(
             Ok(package) => {
                 notes.add(Some(release), || format!("offered: {}", package.path));
                 return Verdict::Offer(Offer {
-                    project,
+                    project: evaluation.project,
                     release,
                     package,
                 });

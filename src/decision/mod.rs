@@ -27,7 +27,7 @@ pub use came_back::{Back, came_back, compare};
 pub use check::Check;
 #[cfg(feature = "operator")]
 pub use decide::decide_with_facts;
-pub use decide::{decide, decide_if_read};
+pub use decide::{decide, decide_if_read, release_at_any_time};
 #[cfg(feature = "operator")]
 pub use facts::FactTree;
 pub use facts::{DeviceFact, FactLog};

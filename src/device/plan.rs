@@ -10,8 +10,8 @@ use std::time::Instant;
 use super::Service;
 use super::check_log::{CheckResult, LogSubject, Reason};
 use crate::decision::{
-    Back, Check, Known, Notes, Offer, Question, Refusal, RefusedCheck, Verdict, came_back, decide,
-    decide_if_read,
+    Back, Check, Known, Notes, Offer, Question, Refusal, RefusedCheck, Verdict, came_back,
+    decide_if_read, release_at_any_time,
 };
 use crate::firmware::ContentId;
 use crate::firmware::catalog::{Catalog, Release};
@@ -227,7 +227,7 @@ impl<'a> IncomingCheck<'a> {
     }
 
     /// Whether the device reports the version before its confirmed one, and the rules offer that version to devices
-    /// with the confirmed one: then it was rolled back and has not reverted.
+    /// with the confirmed one, now or at another time of the day: then it was rolled back and has not reverted.
     fn is_offered_rollback(&self, service: &Service, catalog: &Catalog) -> bool {
         let before = service
             .fleet
@@ -246,12 +246,9 @@ impl<'a> IncomingCheck<'a> {
             check: &check,
             unix: unix_now(),
         };
-        match decide(&question, &mut Notes::off()) {
-            Verdict::Offer(offer) => {
-                came_back(&check.version, self.check, &offer.release.version_text) == Back::New
-            }
-            Verdict::Refuse(_) => false,
-        }
+        release_at_any_time(&question).is_some_and(|release| {
+            came_back(&check.version, self.check, &release.version_text) == Back::New
+        })
     }
 
     /// Records the answer to the check.

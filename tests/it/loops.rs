@@ -17,6 +17,7 @@ use luat_ota::firmware::scan;
 use luat_ota::fleet::requester::{PinOwner, Requester};
 use luat_ota::fleet::short_version::ShortVersion;
 use luat_ota::fleet::{FileRange, Fleet, FleetSettings, TransferOutcome};
+use serde_json::json;
 
 /// Number of devices in an update loop.
 const DEVICES: u64 = 200;
@@ -170,10 +171,7 @@ fn a_download_through_a_trusted_proxy_counts_as_sent_and_causes_no_hold() {
 fn the_device_on_the_desk_is_updated_again_after_each_flash_by_cable() {
     let bytes = noise(9, 20_000);
     let place = Place::new();
-    place.rules(
-        "P/release.json",
-        serde_json::json!({"percent": 0, "allow": [IMEI]}),
-    );
+    place.rules("P/release.json", json!({"percent": 0, "allow": [IMEI]}));
     place.drop_firmware("P/2.0.0/update.bin", &bytes);
     let server = Server::start_in(place, &[]);
     server.wait_until_refused(&common::luat("P", IMEI, "3.0.0"), 404, 27);
@@ -189,22 +187,37 @@ fn the_device_on_the_desk_is_updated_again_after_each_flash_by_cable() {
 #[test]
 fn a_rollback_by_the_rules_is_no_loop() {
     let (old, new) = (noise(10, 20_000), noise(11, 20_000));
-    let place = Place::new();
-    place.drop_firmware("P/2.0.0/update.bin", &old);
-    place.drop_firmware("P/2.0.1/update.bin", &new);
-    let server = Server::start_in(place, &["--attempts", "1"]);
-    server.wait_until_offered(&common::luat("P", IMEI, "2.0.0"), &new);
-    assert_eq!(server.get(&common::luat("P", IMEI, "2.0.1")).status, 404);
-    server.rules("P/2.0.1/release.json", serde_json::json!({"paused": true}));
-    server.rules(
-        "P/2.0.0/release.json",
-        serde_json::json!({"allow_downgrade": true}),
-    );
-    server.wait_until_offered(&common::luat("P", "862991443753300", "2.0.1"), &old);
-    // As after a redirect: this server did not deliver the file.
-    assert_eq!(server.get(&common::luat("P", IMEI, "2.0.0")).status, 404);
-    server.rules("P/2.0.1/release.json", serde_json::json!({"paused": false}));
-    server.wait_until_offered(&common::luat("P", IMEI, "2.0.0"), &new);
+    // A device that took the old version within the window may send its next check after the window.
+    for window in [None, Some(closed_window())] {
+        let place = Place::new();
+        place.drop_firmware("P/2.0.0/update.bin", &old);
+        place.drop_firmware("P/2.0.1/update.bin", &new);
+        let server = Server::start_in(place, &["--attempts", "1"]);
+        server.wait_until_offered(&common::luat("P", IMEI, "2.0.0"), &new);
+        assert_eq!(server.get(&common::luat("P", IMEI, "2.0.1")).status, 404);
+        server.rules("P/2.0.1/release.json", json!({"paused": true}));
+        let rules = json!({"allow_downgrade": true});
+        server.rules("P/2.0.0/release.json", rules);
+        let other = common::luat("P", "862991443753300", "2.0.1");
+        server.wait_until_offered(&other, &old);
+        if let Some(window) = window {
+            let rules = json!({"allow_downgrade": true, "window": window});
+            server.rules("P/2.0.0/release.json", rules);
+            let other = common::luat("P", "862991443753301", "2.0.1");
+            server.wait_until_refused(&other, 404, 27);
+        }
+        // As after a redirect: this server did not deliver the file.
+        assert_eq!(server.get(&common::luat("P", IMEI, "2.0.0")).status, 404);
+        server.rules("P/2.0.1/release.json", json!({"paused": false}));
+        server.wait_until_offered(&common::luat("P", IMEI, "2.0.0"), &new);
+    }
+}
+
+/// A window of an hour that begins in two hours.
+fn closed_window() -> String {
+    let unix = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let hour = |hours: u64| (unix / 3600 + hours) % 24;
+    format!("{:02}:00-{:02}:00Z", hour(2), hour(3))
 }
 
 // Case 30b.
@@ -212,10 +225,7 @@ fn a_rollback_by_the_rules_is_no_loop() {
 fn a_module_that_postpones_its_reboot_is_not_offered_the_release_again() {
     let bytes = noise(12, 20_000);
     let place = Place::new();
-    place.rules(
-        "P/2.0.0/release.json",
-        serde_json::json!({"reboot_within": "12h"}),
-    );
+    place.rules("P/2.0.0/release.json", json!({"reboot_within": "12h"}));
     place.drop_firmware("P/2.0.0/update.bin", &bytes);
     let server = Server::start_in(place, &[]);
     server.wait_until_offered(&common::luat("P", IMEI, "1.0.0"), &bytes);
@@ -230,7 +240,7 @@ fn redirects_hold_no_device() {
     let place = Place::new();
     place.rules(
         "P/2.0.0/release.json",
-        serde_json::json!({"redirect": "https://cdn.example.com/{file}"}),
+        json!({"redirect": "https://cdn.example.com/{file}"}),
     );
     let bytes = noise(13, 20_000);
     place.drop_firmware("P/2.0.0/update.bin", &bytes);
