@@ -200,8 +200,9 @@ pub(super) fn chunk(text: &[u8]) -> Result<Option<(&[u8], usize)>, &'static str>
     let size = line
         .get(..digits)
         .and_then(|hex| std::str::from_utf8(hex).ok())
-        .and_then(|hex| usize::from_str_radix(hex, 16).ok())
+        .and_then(|hex| u64::from_str_radix(hex, 16).ok())
         .ok_or("a chunk without a size")?;
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
     let start = line_end.saturating_add(2);
     let end = start.saturating_add(size);
     let used = end.saturating_add(2);
