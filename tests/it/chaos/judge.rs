@@ -8,18 +8,34 @@ pub(super) fn judge(world: &mut World, device: &mut Device, played: &Played) {
     world.counts.cut += u32::from(played.was_cut);
     let partial = |exchange: &luat_ota::modems::driver::Exchange| exchange.status() == Some(206);
     world.counts.resumed += u32::from(played.exchanges.iter().filter(|e| partial(e)).count() > 1);
-    match &played.outcome {
-        Outcome::Updated(bytes) => {
-            world.counts.updates += 1;
-            updated(world, device, bytes, played);
+    let number = match &played.outcome {
+        Outcome::Updated(bytes) | Outcome::Failed(Failure::FlashedGarbage(bytes, _)) => {
+            number_of(world, device, bytes)
         }
+        _ => None,
+    };
+    match (&played.outcome, number) {
         // A file of a few random bytes may pass for text, and a played module calls text garbage.
-        Outcome::Failed(Failure::FlashedGarbage(bytes, _)) if is_file(world, device, bytes) => {
+        (
+            Outcome::Updated(bytes) | Outcome::Failed(Failure::FlashedGarbage(bytes, _)),
+            Some(number),
+        ) => {
             world.counts.updates += 1;
-            updated(world, device, bytes, played);
+            updated(world, device, number, bytes);
         }
-        Outcome::NoUpdate(_) => world.counts.refused += 1,
-        Outcome::Failed(Failure::FlashedGarbage(bytes, why)) => {
+        (Outcome::Updated(bytes), None) => {
+            world.counts.updates += 1;
+            world.violations.push(format!(
+                "{} {} got {} bytes that are none of the files{}; {:?}",
+                device.client.name(),
+                device.imei,
+                bytes.len(),
+                similar_files(&world.images, bytes),
+                played.exchanges,
+            ));
+        }
+        (Outcome::NoUpdate(_), _) => world.counts.refused += 1,
+        (Outcome::Failed(Failure::FlashedGarbage(bytes, why)), None) => {
             world.counts.failed += 1;
             // The newest cores take what a cut left of one file for the whole; their package check,
             // which is not played here, throws it away. Two files in one are another matter.
@@ -38,17 +54,21 @@ pub(super) fn judge(world: &mut World, device: &mut Device, played: &Played) {
                 ));
             }
         }
-        Outcome::Failed(_) if diagnose::is_known_bug(device.client, played) => {
+        (Outcome::Failed(_), _) if diagnose::is_known_bug(device.client, played) => {
             world.counts.refused += 1;
         }
-        Outcome::Failed(_) => world.counts.failed += 1,
+        (Outcome::Failed(_), _) => world.counts.failed += 1,
     }
 }
 
-/// Whether the bytes are those of a whole file of the device's project.
-fn is_file(world: &World, device: &Device, bytes: &[u8]) -> bool {
-    let mut images = world.images.iter();
-    images.any(|image| image.project == device.project && *image.bytes == bytes)
+/// The number of the file of the device's project that has these bytes; the highest, as the same bytes may have been
+/// several versions.
+fn number_of(world: &World, device: &Device, bytes: &[u8]) -> Option<u32> {
+    let images = world.images.iter();
+    images
+        .filter(|image| image.project == device.project && *image.bytes == bytes)
+        .map(|image| image.number)
+        .max()
 }
 
 /// The files whose first or last bytes are also those of these bytes, for a message.
@@ -75,25 +95,7 @@ pub(super) fn similar_files(images: &[Image], bytes: &[u8]) -> String {
     text
 }
 
-fn updated(world: &mut World, device: &mut Device, bytes: &[u8], played: &Played) {
-    // The same bytes may have been several versions.
-    let number = world
-        .images
-        .iter()
-        .filter(|image| image.project == device.project && *image.bytes == bytes)
-        .map(|image| image.number)
-        .max();
-    let Some(number) = number else {
-        world.violations.push(format!(
-            "{} {} got {} bytes that are none of the files{}; {:?}",
-            device.client.name(),
-            device.imei,
-            bytes.len(),
-            similar_files(&world.images, bytes),
-            played.exchanges,
-        ));
-        return;
-    };
+fn updated(world: &mut World, device: &mut Device, number: u32, bytes: &[u8]) {
     if !device.falls_back && number > device.number {
         device.number = number;
         device.deliveries.clear();

@@ -79,6 +79,17 @@ impl Rows {
     }
 }
 
+/// A window of release.json in the time zone UTC+`zone` that begins and ends this many minutes from now.
+pub fn window(begin: i64, end: i64, zone: i64) -> String {
+    let unix = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let now = (unix / 60) as i64 + zone * 60;
+    let clock = |minutes: i64| {
+        let minute = (now + minutes).rem_euclid(24 * 60);
+        format!("{:02}:{:02}", minute / 60, minute % 60)
+    };
+    format!("{}-{}+{zone:02}:00", clock(begin), clock(end))
+}
+
 /// The binary, without environment variables of the caller that could change its behaviour.
 pub fn luat_ota() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_luat-ota"));

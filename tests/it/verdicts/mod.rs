@@ -8,7 +8,7 @@ use crate::common;
 
 use common::datagrams::{Device, Offer, Stream};
 use common::packages::{EC7XX, EC618, delta_package, noise, script_package};
-use common::{IMEI, Place, Rows, Server, get, luat, luatos};
+use common::{IMEI, Place, Rows, Server, get, luat, luatos, window};
 use serde_json::json;
 
 const OTHER: &str = "862991443759999";
@@ -130,25 +130,9 @@ fn each_row_of_the_verdict_table_looks_the_same_over_http_udp_and_tcp() {
         }
         place.drop_firmware(&format!("{project}/2.0.1/update.bin"), &bytes);
     };
-    let minutes = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
-        .as_secs()
-        / 60
-        % 1440;
-    let clock = |minutes: u64| format!("{:02}:{:02}", minutes / 60 % 24, minutes % 60);
-    let closed = format!("{}-{}+00:00", clock(minutes + 700), clock(minutes + 705));
-    let open = format!(
-        "{}-{}+00:00",
-        clock(minutes + 1440 - 60),
-        clock(minutes + 60)
-    );
-    // The same time in Beijing.
-    let open_in_beijing = format!(
-        "{}-{}+08:00",
-        clock(minutes + 480 + 1440 - 60),
-        clock(minutes + 480 + 60)
-    );
+    let closed = window(700, 705, 0);
+    let open = window(-60, 60, 0);
+    let open_in_beijing = window(-60, 60, 8);
     release("plain", json!(null));
     release("paused", json!({ "paused": true }));
     release(
