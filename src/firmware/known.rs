@@ -18,7 +18,7 @@ use crate::os::fs::{Content, FileStamp, open_to_read};
 use crate::state::{self, StateFolder};
 
 /// Maximum number of files in the table.
-const MOST_FILES: usize = 200_000;
+const MAX_FILES: usize = 200_000;
 
 /// Length in bytes of the longest line that is read.
 const LONGEST_LINE: u64 = 4096;
@@ -78,7 +78,7 @@ impl KnownFiles {
     /// Records the contents of the file with this stamp, or the reason why it is refused.
     pub fn insert(&mut self, stamp: &FileStamp, found: Result<Inspected, String>) {
         let stamp = stable_stamp(stamp);
-        if self.table.len() >= MOST_FILES && !self.table.contains_key(&stamp) {
+        if self.table.len() >= MAX_FILES && !self.table.contains_key(&stamp) {
             return;
         }
         if self.table.get(&stamp) != Some(&found) {
@@ -100,7 +100,7 @@ impl KnownFiles {
         let mut devices: Vec<u64> = seen.iter().map(|stamp| stamp.dev).collect();
         devices.dedup();
         let before = self.table.len();
-        let room = before < MOST_FILES / 2;
+        let room = before < MAX_FILES / 2;
         self.table.retain(|stamp, _| {
             seen.binary_search(stamp).is_ok() || (room && !devices.contains(&stamp.dev))
         });
@@ -192,7 +192,7 @@ fn read(mut file: impl BufRead) -> HashMap<FileStamp, Result<Inspected, String>>
     if !ours {
         return table;
     }
-    while table.len() < MOST_FILES && next_line(&mut file, &mut line) {
+    while table.len() < MAX_FILES && next_line(&mut file, &mut line) {
         if let Some((stamp, found)) = read_line(&line) {
             table.insert(stamp, found);
         }

@@ -14,7 +14,7 @@ use crate::os::fs::Folder;
 pub const RETIRED: &str = ".retired";
 
 /// Maximum number of folders that are tried.
-const MOST_FOLDERS: u32 = 1000;
+const MAX_FOLDERS: u32 = 1000;
 
 /// Endings of a file and of the checksum files beside it.
 const ENDINGS: [&str; 3] = ["", ".sha256", ".md5"];
@@ -79,7 +79,7 @@ fn parts(root: &Path, project: &str, release: &Release) -> Result<Vec<String>, E
 
 /// Moves one folder or file. Returns its new path, or `None` if it does not exist.
 fn retire_one(folder: &Folder, path: &str) -> std::io::Result<Option<String>> {
-    for number in 1..=MOST_FOLDERS {
+    for number in 1..=MAX_FOLDERS {
         let to = match number {
             1 => scan::join(RETIRED, path),
             number => scan::join(&format!("{RETIRED}-{number}"), path),

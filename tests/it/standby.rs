@@ -35,7 +35,7 @@ const SIZE: usize = 60_000;
 
 /// Maximum number of attempts of one module: two that the test cuts, one that the kill cuts, and some that fail on a
 /// busy machine.
-const MOST_ATTEMPTS: u32 = 20;
+const MAX_ATTEMPTS: u32 = 20;
 
 /// The script of one round of the recipe, from a primary to a standby.
 fn copy_script(primary: (&Path, &Path), standby: &Place) -> String {
@@ -348,7 +348,7 @@ fn sixty_modules_are_updated_over_a_takeover() {
                 // Modules take turns, so that many are in the middle of a download at any moment.
                 while let Some(module) = some
                     .iter_mut()
-                    .filter(|module| !module.updated && module.attempts < MOST_ATTEMPTS)
+                    .filter(|module| !module.updated && module.attempts < MAX_ATTEMPTS)
                     .min_by_key(|module| module.attempts)
                 {
                     module.attempt(shared, bytes);

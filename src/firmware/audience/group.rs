@@ -19,7 +19,7 @@ pub struct Group {
 
 impl Group {
     /// Maximum size of the file in bytes.
-    pub const MOST_BYTES: u64 = 16 << 20;
+    pub const MAX_BYTES: u64 = 16 << 20;
 
     /// Parses the file (UTF-8; a BOM is ignored). Each line is empty or has an id or a range as in `allow`, and after a
     /// `#` the device's name. One bad line makes the whole file an error (a sentence): if the line were skipped, `deny`

@@ -13,7 +13,7 @@ pub struct DeviceSet {
     /// Ranges with both ends inclusive; sorted, and no two overlap or touch.
     pub(super) ranges: Arc<[(u64, u64)]>,
     /// Entries of digits with a number of digits that no IMEI has, as written, and that number; at most
-    /// [`MOST_SUSPICIOUS`].
+    /// [`MAX_SUSPICIOUS`].
     suspicious: Arc<[(Box<str>, usize)]>,
     /// Groups referred to as `@NAME`, without duplicates.
     groups: Arc<[NamedGroup]>,
@@ -30,13 +30,13 @@ struct NamedGroup {
 }
 
 /// Number of entries that are kept for a warning.
-const MOST_SUSPICIOUS: usize = 5;
+const MAX_SUSPICIOUS: usize = 5;
 
 /// Maximum length of a group name in characters.
 const LONGEST_GROUP: usize = 64;
 
 /// Maximum number of groups in one list, because each is searched separately.
-const MOST_GROUPS: usize = 100;
+const MAX_GROUPS: usize = 100;
 
 impl DeviceSet {
     /// Parses the entries of `allow` or `deny`: an id, `FIRST-LAST` of two IMEIs (inclusive, 14..=17 digits each), or
@@ -60,10 +60,8 @@ impl DeviceSet {
                 });
             }
         }
-        if groups.len() > MOST_GROUPS {
-            return Err(format!(
-                "it names more than {MOST_GROUPS} groups: join some"
-            ));
+        if groups.len() > MAX_GROUPS {
+            return Err(format!("it names more than {MAX_GROUPS} groups: join some"));
         }
         Ok(DeviceSet {
             groups: groups.into(),
@@ -239,7 +237,7 @@ impl DeviceList {
         let entry = entry.trim();
         let read = one_entry(entry)?;
         if let Some(digits) = suspicious_digits(entry, &read)
-            && self.suspicious.len() < MOST_SUSPICIOUS
+            && self.suspicious.len() < MAX_SUSPICIOUS
         {
             self.suspicious.push((entry.into(), digits));
         }

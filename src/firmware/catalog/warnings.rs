@@ -11,7 +11,7 @@ use crate::firmware::package::ChipFamily;
 const MOST_ON_2G: u64 = 800_000;
 
 /// Number of bytes in 65535 packets of 1022 bytes (docs/protocol.md 6). A larger file is not offered over UDP.
-const MOST_IN_PACKETS: u64 = 65_535 * 1022;
+const MAX_IN_PACKETS: u64 = 65_535 * 1022;
 
 /// Warns of platforms that no module reports, because their name in the file name has a suffix that is no build stamp.
 pub(super) fn about_platforms<'p>(
@@ -132,9 +132,9 @@ pub(super) fn about_packages(project: &Project, luatos: bool, warnings: &mut Vec
                 "has {size} bytes: a 2G module has room for 132 to 860 kB, depending on its core"
             ));
         }
-        if size > MOST_IN_PACKETS {
+        if size > MAX_IN_PACKETS {
             warn(format!(
-                "has {size} bytes: over UDP, which carries {MOST_IN_PACKETS} at most, it is not offered"
+                "has {size} bytes: over UDP, which carries {MAX_IN_PACKETS} at most, it is not offered"
             ));
         }
     }

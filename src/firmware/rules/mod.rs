@@ -21,7 +21,7 @@ pub use redirect::Redirect;
 pub use time::Window;
 
 /// Maximum size of a release.json in bytes, enough for 400,000 IMEI ranges.
-pub const MOST_BYTES: u64 = 16 << 20;
+pub const MAX_BYTES: u64 = 16 << 20;
 
 /// SHA-256 of a rules file; `None` without a file. All digests compare as equal, because rules are compared by their
 /// meaning and not by their text.

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use strsim::osa_distance;
 
-use super::{FromVersions, FuseLimits, MOST_BYTES, Paused, Redirect, Rules, Stage, Window, time};
+use super::{FromVersions, FuseLimits, MAX_BYTES, Paused, Redirect, Rules, Stage, Window, time};
 use crate::firmware::audience::DeviceSet;
 use crate::firmware::json;
 use crate::firmware::version::Version;
@@ -49,7 +49,7 @@ pub(super) fn problems(json: &[u8]) -> Vec<(Option<String>, String)> {
 
 /// Parses the file as a JSON object.
 fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
-    if bytes.len() as u64 > MOST_BYTES {
+    if bytes.len() as u64 > MAX_BYTES {
         return Err(
             "the file has more than 16 MiB: write ranges instead of single IMEIs".to_owned(),
         );
@@ -242,7 +242,7 @@ pub(super) fn from(key: &str, value: &Value) -> Result<FromVersions, String> {
 const STAGE_KEYS: [&str; 2] = ["percent", "after"];
 
 /// Maximum number of stages.
-const MOST_STAGES: usize = 20;
+const MAX_STAGES: usize = 20;
 
 /// Longest time before a stage, in seconds.
 const LONGEST_STAGE: u32 = 30 * 24 * 60 * 60;
@@ -252,9 +252,9 @@ pub(super) fn stages(key: &str, value: &Value) -> Result<Vec<Stage>, String> {
     let should_be =
         "a list of stages such as [{ \"percent\": 1 }, { \"percent\": 100, \"after\": \"24h\" }]";
     let list = match value {
-        Value::Array(list) if (1..=MOST_STAGES).contains(&list.len()) => list,
+        Value::Array(list) if (1..=MAX_STAGES).contains(&list.len()) => list,
         Value::Array(list) if !list.is_empty() => {
-            return Err(format!("`{key}` has more than {MOST_STAGES} stages"));
+            return Err(format!("`{key}` has more than {MAX_STAGES} stages"));
         }
         _ => return wrong(key, value, should_be),
     };

@@ -9,7 +9,7 @@ use crate::firmware::{ContentId, known};
 pub const ENDINGS: [&str; 6] = [".sha256", ".md5", ".SHA256", ".MD5", ".Sha256", ".Md5"];
 
 /// Maximum size of a checksum file in bytes.
-pub const MOST_BYTES: u64 = 64 * 1024;
+pub const MAX_BYTES: u64 = 64 * 1024;
 
 /// Checksum in a checksum file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,18 +26,18 @@ use super::name::{self, FileKind};
 use crate::os::fs::{EntryKind, FileStamp, Folder, FolderEntry};
 
 /// Maximum depth of folders that are walked; the deepest one with a meaning is `PROJECT/VERSION/from-CORE`.
-const MOST_DEPTH: usize = 8;
+const MAX_DEPTH: usize = 8;
 
 /// Maximum number of entries that one walk examines.
-const MOST_ENTRIES: usize = 1_000_000;
+const MAX_ENTRIES: usize = 1_000_000;
 
 /// Maximum number of files that are listed of each kind that is not served; further files are counted.
-pub(super) const MOST_LISTED: usize = 1000;
+pub(super) const MAX_LISTED: usize = 1000;
 
 /// Maximum number of entries that are examined per folder of each class that may be very large: files quarantined by
 /// their name; files that are no firmware; firmware that claims the same release without a platform; silently ignored
 /// entries.
-const CLASSES: [usize; 4] = [MOST_LISTED, MOST_LISTED, MOST_LISTED, 0];
+const CLASSES: [usize; 4] = [MAX_LISTED, MAX_LISTED, MAX_LISTED, 0];
 
 /// Age of a file, by its own times, from which it needs no settling at the first scan.
 const OLD_AGE: Duration = Duration::from_secs(10);
@@ -131,7 +131,7 @@ pub fn groups(root: &Path) -> Groups {
         let (entries, _) = folder.entries_by_class(&class, [0])?;
         let read = |entry: FolderEntry| {
             let path = entry.name.to_str()?.to_owned();
-            let bytes = reading::read_small(&folder, &path, Group::MOST_BYTES);
+            let bytes = reading::read_small(&folder, &path, Group::MAX_BYTES);
             Some((path, Group::parse(&bytes.ok()??).ok()?))
         };
         Ok(Groups::new(entries.into_iter().filter_map(read)))
@@ -163,7 +163,7 @@ pub(super) fn walk_entries(
     let class = |name: &OsStr, _: EntryKind| (!is_named(name)).then_some(0);
     let (entries, _) = folder.entries_by_class(&class, [0])?;
     for entry in entries {
-        if depth <= MOST_DEPTH {
+        if depth <= MAX_DEPTH {
             walk.add_entry(&folder, parent, depth, &entry, skip)?;
         }
     }
@@ -192,9 +192,9 @@ impl Walk {
         self.entries += quarantined + ignored + rivals + silent;
         for entry in entries {
             self.entries += 1;
-            if self.entries > MOST_ENTRIES {
+            if self.entries > MAX_ENTRIES {
                 let text = format!(
-                    "More than {MOST_ENTRIES} files and folders: the rest is ignored. Move away what is \
+                    "More than {MAX_ENTRIES} files and folders: the rest is ignored. Move away what is \
                      not firmware."
                 );
                 self.seen.insert(".".into(), Seen::Quarantined(text));
@@ -281,7 +281,7 @@ impl Walk {
             Seen::Unread(_) => None,
         };
         match counts {
-            Some((listed, unlisted)) if *listed >= MOST_LISTED => *unlisted += 1,
+            Some((listed, unlisted)) if *listed >= MAX_LISTED => *unlisted += 1,
             Some((listed, _)) => {
                 *listed += 1;
                 self.seen.insert(path, seen);
@@ -302,9 +302,9 @@ impl Walk {
         if skip == Some(identity) || (depth == 1 && is_of_the_system(&path)) {
             return Ok(());
         }
-        if depth >= MOST_DEPTH {
+        if depth >= MAX_DEPTH {
             let text = format!(
-                "Folders are nested more than {MOST_DEPTH} deep: the content of this one is ignored."
+                "Folders are nested more than {MAX_DEPTH} deep: the content of this one is ignored."
             );
             self.seen.insert(path, Seen::Quarantined(text));
             return Ok(());

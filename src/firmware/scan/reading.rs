@@ -21,7 +21,7 @@ const BLOCK: usize = 128 * 1024;
 const YIELD_BYTES: usize = 4 * 1024 * 1024;
 
 /// Maximum size of a firmware file in bytes. No module accepts a larger one, and reading it would delay all others.
-pub const MOST_BYTES: u64 = 256 * 1024 * 1024;
+pub const MAX_BYTES: u64 = 256 * 1024 * 1024;
 
 /// A file to be read.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use crate::firmware::audience::Group;
 use crate::firmware::catalog::{Catalog, Remark};
 
 /// Maximum number of lines of one kind that are logged at a time; further lines are counted.
-const MOST_LINES: usize = 40;
+const MAX_LINES: usize = 40;
 
 /// Contents of the catalogue that were logged.
 #[derive(Debug, Default)]
@@ -97,10 +97,10 @@ impl CatalogLog {
 }
 
 fn write(level: Level, lines: &[String], more: &str) {
-    for line in lines.iter().take(MOST_LINES) {
+    for line in lines.iter().take(MAX_LINES) {
         log::log!(target: "firmware", level, "{line}");
     }
-    let rest = lines.len().saturating_sub(MOST_LINES);
+    let rest = lines.len().saturating_sub(MAX_LINES);
     if rest > 0 {
         log::log!(target: "firmware", level, "{rest} {more}");
     }

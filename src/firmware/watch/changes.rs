@@ -16,7 +16,7 @@ use crate::firmware::scan::{ByPath, FolderId};
 use crate::os::without::Feature;
 
 /// Maximum number of changed paths; above it the whole folder is walked.
-const MOST_PATHS: usize = 500;
+const MAX_PATHS: usize = 500;
 
 /// Paths that changed since the last scan.
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ impl Changes {
             // An overflow or an error.
             Ok(_) | Err(_) => self.everything = true,
         }
-        self.everything |= self.paths.len() > MOST_PATHS;
+        self.everything |= self.paths.len() > MAX_PATHS;
         if self.everything {
             self.paths.clear();
         }
@@ -240,7 +240,7 @@ mod tests {
         assert!(changes.take().everything);
         changes.add("/f".as_ref(), event(EventKind::Any, "/f"));
         assert!(changes.take().everything);
-        for number in 0..=MOST_PATHS {
+        for number in 0..=MAX_PATHS {
             let path = format!("/f/{number}.bin");
             let create = EventKind::Create(CreateKind::File);
             changes.add("/f".as_ref(), event(create, &path));

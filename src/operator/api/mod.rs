@@ -42,7 +42,7 @@ const OPENAPI: &[u8] = include_bytes!("../openapi.json");
 const LONGEST: usize = 64 * 1024;
 
 /// Maximum number of entries on a page.
-const MOST: usize = 500;
+const MAX_LIMIT: usize = 500;
 
 /// Returns the response to an allowed request.
 pub async fn answer(
@@ -131,9 +131,9 @@ fn limit(head: &RequestHead) -> ApiResult<usize> {
         return Ok(100);
     };
     match text.parse() {
-        Ok(limit @ 1..=MOST) if !text.starts_with('+') => Ok(limit),
+        Ok(limit @ 1..=MAX_LIMIT) if !text.starts_with('+') => Ok(limit),
         _ => Err(Response::bad_request(format!(
-            "limit must be a number from 1 to {MOST}"
+            "limit must be a number from 1 to {MAX_LIMIT}"
         ))),
     }
 }

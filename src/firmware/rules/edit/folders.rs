@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{EditError, Present, RulesScope, tag_of};
 use crate::firmware::name::{FileKind, RulesOwner, file_kind, rules_owner};
 use crate::firmware::new_folders::NewFolders;
-use crate::firmware::rules::MOST_BYTES;
+use crate::firmware::rules::MAX_BYTES;
 use crate::firmware::scan;
 use crate::firmware::version::Version;
 use crate::os::fs::{self, EntryKind, FileStamp, Folder, FolderEntry};
@@ -102,7 +102,7 @@ impl<'a> RulesFolders<'a> {
         // Take the stamp first, so that a change during the reading is noticed.
         let file = self.root.open_file(path).map_err(unreadable)?;
         let stamp = fs::stamp(&file).map_err(unreadable)?;
-        let bytes = scan::reading::read_small(&self.root, path, MOST_BYTES).map_err(unreadable)?;
+        let bytes = scan::reading::read_small(&self.root, path, MAX_BYTES).map_err(unreadable)?;
         let Some(bytes) = bytes else {
             return Err(EditError::Unwritable(format!(
                 "{path} is larger than 16 MiB: remove it first"

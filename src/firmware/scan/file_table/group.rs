@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 
-use super::{CONFIRM, LONG_RETRY, MOST_TRIES, Patience, SHORT_RETRY};
+use super::{CONFIRM, LONG_RETRY, MAX_TRIES, Patience, SHORT_RETRY};
 use crate::firmware::ContentId;
 use crate::firmware::audience::Group;
 use crate::firmware::package::{Inspected, PackageKind};
@@ -73,7 +73,7 @@ impl GroupFile {
                     trust: Trust::Any,
                     for_proof: false,
                 };
-                let mut tries = 0..MOST_TRIES;
+                let mut tries = 0..MAX_TRIES;
                 while self.settling.is_some() && tries.next().is_some() {
                     self.read(root, path, (attempt, patience), now);
                 }
@@ -120,7 +120,7 @@ impl GroupFile {
             stamp: settling.stamp(),
             attempt,
         };
-        if job.stamp.size > Group::MOST_BYTES {
+        if job.stamp.size > Group::MAX_BYTES {
             self.settling = None;
             let text = "It is larger than 16 MiB: write ranges instead of single ids.";
             return self.set(Err(text.into()));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::group::GroupFile;
-use super::{MOST_TRIES, Patience};
+use super::{MAX_TRIES, Patience};
 use crate::firmware::package::Inspected;
 use crate::firmware::rules::{self, Rules};
 use crate::firmware::scan::checksum::{self, Checksum};
@@ -129,7 +129,7 @@ impl PendingFile {
     /// Counts a failed reading. With [`Patience::None`] the number of readings is limited.
     pub fn count_failure(&mut self, patience: Patience) {
         self.tries = self.tries.saturating_add(1);
-        if patience == Patience::None && self.tries >= MOST_TRIES {
+        if patience == Patience::None && self.tries >= MAX_TRIES {
             self.error = Some("It changed while it was read: a program is writing it.".into());
         }
     }
@@ -158,7 +158,7 @@ impl ChecksumFile {
         if self.stamp.is_none() {
             return;
         }
-        self.checksum = match reading::read_small(root, path, checksum::MOST_BYTES) {
+        self.checksum = match reading::read_small(root, path, checksum::MAX_BYTES) {
             Ok(bytes) => checksum::read(path, &bytes.unwrap_or_default()),
             Err(error) => {
                 // The next walk sees a changed stamp and reads the file again.
@@ -191,7 +191,7 @@ impl RulesFile {
     /// Reads the file. Returns `true` if its contents have changed. An error does not replace valid rules while the
     /// file may still be being written.
     pub fn read(&mut self, root: &Folder, path: &str) -> bool {
-        let read = match reading::read_small(root, path, rules::MOST_BYTES) {
+        let read = match reading::read_small(root, path, rules::MAX_BYTES) {
             Ok(Some(bytes)) => Rules::parse(&bytes),
             Ok(None) => Err("It is larger than 16 MiB.".into()),
             Err(error) => {

@@ -24,10 +24,10 @@ use crate::firmware::settle::{KernelAnswer, ReadAttempt, Settling, Trust};
 use crate::os::fs::{FileStamp, Folder};
 
 /// Maximum number of files that are given to the reader at a time.
-const MOST_JOBS: usize = 256;
+const MAX_JOBS: usize = 256;
 /// Maximum number of bytes given to the reader at a time, except for the first file, so that a small new file is soon
 /// read.
-const MOST_JOB_BYTES: u64 = 8 * 1024 * 1024;
+const MAX_JOB_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Time until the next attempt with a file that could not be read for a temporary reason.
 const SHORT_RETRY: Duration = Duration::from_millis(200);
@@ -41,10 +41,10 @@ const LOG_WRITER_AFTER: Duration = Duration::from_secs(10);
 const CONFIRM: Duration = Duration::from_secs(1);
 
 /// Maximum number of readings of a file that changes during each, with [`Patience::None`].
-const MOST_TRIES: u32 = 3;
+const MAX_TRIES: u32 = 3;
 
 /// Maximum number of remarks to which single changes may add.
-const MOST_REMARKS: usize = 4 * super::MOST_LISTED;
+const MAX_REMARKS: usize = 4 * super::MAX_LISTED;
 
 /// Whether files must be stable before they are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,11 +137,11 @@ impl FileTable {
         let jobs: Vec<Job> = due
             .into_iter()
             .map(|(_, job)| job)
-            .take(MOST_JOBS)
+            .take(MAX_JOBS)
             .take_while(|job| {
                 let first = bytes == 0;
                 bytes += job.bytes();
-                first || bytes <= MOST_JOB_BYTES
+                first || bytes <= MAX_JOB_BYTES
             })
             .collect();
         for job in &jobs {
@@ -395,14 +395,14 @@ impl FileTable {
 
 /// Whether the file is small enough to be read. The error is a sentence.
 fn is_in_bounds(stamp: &FileStamp) -> Result<(), String> {
-    if stamp.size <= reading::MOST_BYTES {
+    if stamp.size <= reading::MAX_BYTES {
         return Ok(());
     }
     Err(format!(
         "It has {} bytes, and no module takes such a file (at most {} MiB are read): it is not \
          firmware, or not for this server. Move it away.",
         stamp.size,
-        reading::MOST_BYTES >> 20
+        reading::MAX_BYTES >> 20
     ))
 }
 

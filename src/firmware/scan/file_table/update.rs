@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::group::GroupFile;
 use super::item::{ChecksumFile, FirmwareFile, Item, Listing, ReadState, RemarkKind, RulesFile};
-use super::{CONFIRM, FileTable, MOST_REMARKS, Patience, is_in_bounds, proves};
+use super::{CONFIRM, FileTable, MAX_REMARKS, Patience, is_in_bounds, proves};
 use crate::firmware::known::KnownFiles;
 use crate::firmware::name;
 use crate::firmware::scan::{Seen, Walk, checksum};
@@ -46,7 +46,7 @@ impl FileTable {
             // Counts of single changes are not exact; the next full walk counts again.
             self.unlisted.quarantined += walk.unlisted.quarantined;
             self.unlisted.ignored += walk.unlisted.ignored;
-            remarks_left = MOST_REMARKS.saturating_sub(self.remark_count());
+            remarks_left = MAX_REMARKS.saturating_sub(self.remark_count());
         }
         for (path, seen) in walk.seen {
             let is_remark = matches!(seen, Seen::Quarantined(_) | Seen::Ignored(_));
@@ -98,7 +98,7 @@ impl FileTable {
         paths
     }
 
-    /// Number of remarks that are limited by [`MOST_REMARKS`].
+    /// Number of remarks that are limited by [`MAX_REMARKS`].
     fn remark_count(&self) -> usize {
         let is_limited = |item: &&Item| {
             matches!(
