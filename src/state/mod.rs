@@ -16,11 +16,12 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::fs::{Access, FlockOperation};
 use rustix::io::Errno;
 
-use crate::os::fs::{is_not_regular, not_regular, open_to_read};
+use crate::os::fs::{FileLock, is_not_regular, not_regular, open_to_read};
 use crate::os::process;
 
 /// Name of the state folder inside the firmware folder.
@@ -44,7 +45,8 @@ pub fn locate(wanted: Option<&Path>, firmware: &Path) -> PathBuf {
 /// Whether a server uses this state folder now. Always `false` on a file system without locks.
 pub fn is_in_use(folder: &Path) -> bool {
     let lock = open_to_read(&folder.join(LOCK));
-    let locked = lock.map(|file| rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared));
+    let shared = FlockOperation::NonBlockingLockShared;
+    let locked = lock.map(|file| FileLock::take(file, shared, Duration::ZERO));
     matches!(locked, Ok(Err(Errno::WOULDBLOCK)))
 }
 
@@ -52,8 +54,8 @@ pub fn is_in_use(folder: &Path) -> bool {
 #[derive(Clone, Debug)]
 pub struct StateFolder {
     path: Arc<Path>,
-    /// The lock file, held as long as a clone lives to keep a second server out.
-    lock: Arc<Mutex<Option<File>>>,
+    /// The lock, held as long as a clone lives to keep a second server out.
+    lock: Arc<Mutex<Option<FileLock>>>,
 }
 
 /// Reason why a folder cannot be used.
@@ -277,7 +279,7 @@ fn from_systemd(given: Option<std::ffi::OsString>) -> Option<PathBuf> {
 }
 
 /// Opens the lock file and locks it. In a read-only folder an existing lock file is locked.
-fn lock_file(folder: &Path) -> Result<File, ClaimError> {
+fn lock_file(folder: &Path) -> Result<FileLock, ClaimError> {
     let path = folder.join(LOCK);
     let mut opened = open_lock(&path);
     if opened.as_ref().is_err_and(is_not_regular) {
@@ -285,17 +287,23 @@ fn lock_file(folder: &Path) -> Result<File, ClaimError> {
         opened = open_lock(&path);
     }
     let file = opened?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => return Err(ClaimError::InUse),
-        // Some network file systems have no locks.
-        Err(error) => log::warn!(
-            target: "state",
-            "the state folder {} cannot be locked ({error}): make sure that only one server uses it",
-            folder.display()
-        ),
+    match FileLock::take(
+        file,
+        FlockOperation::NonBlockingLockExclusive,
+        Duration::ZERO,
+    ) {
+        Ok(lock) => Ok(lock),
+        Err(Errno::WOULDBLOCK) => Err(ClaimError::InUse),
+        Err(error) => {
+            // Some network file systems have no locks.
+            log::warn!(
+                target: "state",
+                "the state folder {} cannot be locked ({error}): make sure that only one server uses it",
+                folder.display()
+            );
+            Ok(FileLock::unsupported())
+        }
     }
-    Ok(file)
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {

@@ -20,7 +20,7 @@ mod lock;
 mod unfinished;
 mod write;
 
-pub use lock::FolderLock;
+pub use lock::FileLock;
 pub use unfinished::{Unfinished, sweep_unfinished};
 
 /// Identity and state of a file: two equal stamps mean the same bytes, as far as the file system can tell.

@@ -62,6 +62,13 @@ pub struct Attempt {
     pub end: End,
 }
 
+/// The last attempt of a module that has ended, and the time since which its next one is running.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    pub ended: Option<End>,
+    pub running: Option<Instant>,
+}
+
 struct Shared {
     http: SocketAddr,
     udp: SocketAddr,
@@ -74,6 +81,8 @@ struct Shared {
     runs: Vec<AtomicU32>,
     /// The release that each module has reported in a check.
     reported: Vec<AtomicU32>,
+    /// End of the last attempt of each module, and whether another one has begun.
+    last: Mutex<Vec<Progress>>,
     over: AtomicBool,
 }
 
@@ -123,6 +132,7 @@ impl Fleet {
             attempts: Mutex::default(),
             runs: numbers(),
             reported: numbers(),
+            last: Mutex::new(vec![Progress::default(); MODULES as usize]),
             over: AtomicBool::new(false),
         });
         let alive = Arc::clone(&shared);
@@ -167,18 +177,37 @@ impl Fleet {
 
     /// Number of modules that run the newest release and have reported it to a server.
     pub fn updated(&self) -> usize {
-        let newest = self.shared.newest.load(Relaxed);
-        let reported = self.shared.reported.iter();
-        reported
-            .filter(|release| release.load(Relaxed) == newest)
-            .count()
+        MODULES as usize - self.not_reported().len()
     }
 
-    /// Numbers of the modules that do not run the newest release.
-    pub fn behind(&self) -> Vec<u32> {
-        let newest = self.shared.newest.load(Relaxed);
-        let behind = |number: &u32| self.shared.runs[*number as usize].load(Relaxed) != newest;
-        (0..MODULES).filter(behind).collect()
+    /// Numbers of the modules that have not reported the newest release, with the one that they run.
+    pub fn not_reported(&self) -> Vec<(u32, u32)> {
+        let Shared {
+            newest,
+            reported,
+            runs,
+            ..
+        } = &*self.shared;
+        let newest = newest.load(Relaxed);
+        let modules =
+            (0..MODULES).filter(|&number| reported[number as usize].load(Relaxed) != newest);
+        modules
+            .map(|number| (number, runs[number as usize].load(Relaxed)))
+            .collect()
+    }
+
+    /// Describes what the modules do that have not reported the newest release, one line for each.
+    pub fn describe_not_reported(&self) -> String {
+        let last = self.shared.last.lock().unwrap();
+        let lines = self.not_reported().into_iter().map(|(number, runs)| {
+            let Progress { ended, running } = &last[number as usize];
+            let running = running.map(|since| since.elapsed());
+            format!(
+                "\nmodule {number}, {:?}, runs release {runs}; its last attempt: {ended:?}; the running one since {running:?}",
+                client(number)
+            )
+        });
+        lines.collect()
     }
 
     /// Returns and removes the attempts since the last call.
@@ -260,12 +289,17 @@ async fn play(shared: &Shared, number: u32) {
             key: "KEY".to_owned(),
             to: Some(version(newest)),
         };
+        shared.last.lock().unwrap()[number as usize].running = Some(Instant::now());
         let mut attempt = client.attempt(&module, &server);
         let played = driver::play(attempt.as_mut(), &settings).await;
         if played.was_cut {
             settings.cut_after = None;
         }
         let end = end(shared, client, runs, &played);
+        shared.last.lock().unwrap()[number as usize] = Progress {
+            ended: Some(end.clone()),
+            running: None,
+        };
         match end {
             End::Updated(release) => shared.runs[number as usize].store(release, Relaxed),
             End::Nothing => shared.reported[number as usize].store(runs, Relaxed),

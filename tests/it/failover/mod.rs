@@ -103,8 +103,8 @@ impl FailoverRun {
         while fleet.updated() < MODULES as usize {
             assert!(
                 began.elapsed() < LIMIT && fleet.is_running(),
-                "{name}: the modules {:?} have not got release {release}: {:?}",
-                fleet.behind(),
+                "{name}: modules that have not reported release {release}:{}\nattempts: {:?}",
+                fleet.describe_not_reported(),
                 fleet.take_attempts()
             );
             std::thread::sleep(Duration::from_millis(50));

@@ -16,7 +16,7 @@ pub(in crate::firmware) use self::folders::unwritable;
 use self::folders::{NAME, RulesFolders};
 use super::{Paused, Rules};
 use crate::firmware::ContentId;
-use crate::os::fs::{Folder, FolderLock};
+use crate::os::fs::{FileLock, Folder};
 
 mod folders;
 mod text;
@@ -133,7 +133,7 @@ pub fn edit(
 }
 
 /// Opens the firmware folder and locks it against other edits.
-pub(in crate::firmware) fn lock_folder(root: &Path) -> Result<(Folder, FolderLock), EditError> {
+pub(in crate::firmware) fn lock_folder(root: &Path) -> Result<(Folder, FileLock), EditError> {
     let folder =
         Folder::open(root).map_err(|error| unwritable(&root.display().to_string(), error))?;
     match folder.lock(LOCK_PATIENCE) {
