@@ -10,7 +10,7 @@ use super::devices::{Above, DeviceTransfer, Fallback, Sighting};
 use super::entry::{ChangeEntry, JournalEntry, Priority};
 use super::journal::Written;
 use super::notices::{Notice, NoticeKind};
-use super::pins::{Hold, PinWorth};
+use super::pins::{PinWorth, PinnedDownload};
 use super::report::Report;
 use super::requester::{PinOwner, Requester};
 use super::short_version::ShortVersion;
@@ -28,7 +28,7 @@ pub struct Transfer {
     who: Option<Requester>,
     /// Bytes that were acknowledged so far.
     arrived: FileRange,
-    hold: Option<Hold>,
+    pinned: Option<PinnedDownload>,
 }
 
 impl Transfer {
@@ -131,7 +131,7 @@ impl Fleet {
         let stamp = self.clock.stamp(now);
         let mut written = Written::complete();
         let priority = who.map_or(Priority::Minor, |who| self.priority(who.device));
-        let hold = owner.and_then(|owner| {
+        let pinned = owner.and_then(|owner| {
             let worth = match priority {
                 _ if owner.is_anonymous() => PinWorth::Anonymous,
                 Priority::Major => PinWorth::Established,
@@ -139,12 +139,12 @@ impl Fleet {
             };
             self.pins.begin(owner, worth, range, stamp)
         });
-        if let Some(hold) = &hold
-            && let Some(pin) = self.pins.to_write(hold)
+        if let Some(pinned) = &pinned
+            && let Some(pin) = self.pins.to_write(pinned)
         {
             match self.journal.write_now(&JournalEntry::Pin(pin), priority) {
                 Some(promise) => written = promise,
-                None => self.pins.mark_unwritten(hold),
+                None => self.pins.mark_unwritten(pinned),
             }
         }
         self.journal_pins();
@@ -154,7 +154,7 @@ impl Fleet {
                 end: range.start,
                 ..range
             },
-            hold,
+            pinned,
         };
         if let Some(piece) = transfer.device_transfer() {
             self.devices.begun(piece);
@@ -169,8 +169,8 @@ impl Fleet {
 
     /// Records that the file's bytes before `high` were sent.
     pub fn sent(&mut self, transfer: &Transfer, high: u64) {
-        if let Some(hold) = &transfer.hold {
-            self.pins.sent(hold, high);
+        if let Some(pinned) = &transfer.pinned {
+            self.pins.sent(pinned, high);
         }
     }
 
@@ -190,8 +190,8 @@ impl Fleet {
         self.mark_dirty(now);
         let is_whole = matches!(outcome, TransferOutcome::Whole | TransferOutcome::Sent);
         let now = self.clock.stamp(now);
-        if let Some(hold) = transfer.hold.take() {
-            self.pins.end(hold, now);
+        if let Some(pinned) = transfer.pinned.take() {
+            self.pins.end(pinned, now);
             self.journal_pins();
         }
         let (Some(who), Some(piece)) = (transfer.who, transfer.device_transfer()) else {

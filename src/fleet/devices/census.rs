@@ -6,12 +6,13 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Devices;
+use super::record::DeviceRecord;
 use super::shared::PeerOutcome;
 use crate::firmware::audience::{DeviceId, cohort};
 use crate::firmware::rules::Rules;
 use crate::firmware::version::Version;
 use crate::fleet::clock::Stamp;
-use crate::fleet::progress::{Outcome, State, TargetId, patience};
+use crate::fleet::progress::{Outcome, Progress, State, TargetId, patience};
 use crate::fleet::releases::ProjectId;
 use crate::fleet::releases::fuse::{Census, Group, OutcomeCounts};
 use crate::fleet::shared::OutcomeKind;
@@ -81,7 +82,8 @@ impl Count {
     }
 }
 
-#[derive(Clone, Copy)]
+/// Outcome of a device for the release; `Unknown` if it has none yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum CensusOutcome {
     Unknown,
     Confirmed,
@@ -89,8 +91,38 @@ enum CensusOutcome {
     Silent,
 }
 
+impl CensusOutcome {
+    /// The outcome of an update to the release; `None` if the device is not updating to it.
+    fn of(progress: Option<Progress>) -> CensusOutcome {
+        match progress.map(|progress| (progress.outcome, progress.state)) {
+            Some((Some(Outcome::Confirmed), _)) => CensusOutcome::Confirmed,
+            Some((Some(Outcome::Reverted | Outcome::FellBack), _)) => CensusOutcome::Reverted,
+            Some((None, State::Silent)) => CensusOutcome::Silent,
+            _ => CensusOutcome::Unknown,
+        }
+    }
+
+    /// The outcome that a peer has seen.
+    fn of_peer(kind: OutcomeKind) -> CensusOutcome {
+        match kind.state() {
+            State::Confirmed => CensusOutcome::Confirmed,
+            State::Reverted => CensusOutcome::Reverted,
+            State::Silent => CensusOutcome::Silent,
+            _ => CensusOutcome::Unknown,
+        }
+    }
+}
+
+/// A device in a census.
+struct CensusDevice {
+    /// Number of its network, if that is known.
+    network: Option<u64>,
+    outcome: CensusOutcome,
+    /// Place of its target in the release; `None` if it may be offered any of them.
+    target: Option<usize>,
+}
+
 /// Counts for one choice of devices.
-#[derive(Default)]
 struct CensusCounts {
     /// Counts for the release, then for each of its targets.
     groups: Vec<Count>,
@@ -98,14 +130,68 @@ struct CensusCounts {
 }
 
 impl CensusCounts {
-    /// Adds a device to the counts. `target`: place of its target in the release; `None`: it may be offered any of
-    /// them.
-    fn add(&mut self, network: Option<u64>, outcome: CensusOutcome, target: Option<usize>) {
+    fn new(targets: usize) -> CensusCounts {
+        CensusCounts {
+            groups: std::iter::repeat_with(Count::default)
+                .take(targets + 1)
+                .collect(),
+            networks: NetworkPair::default(),
+        }
+    }
+
+    /// Adds a device to the counts.
+    fn add(&mut self, device: &CensusDevice) {
         for (place, count) in self.groups.iter_mut().enumerate() {
-            let is_of = place == 0 || target.is_none_or(|at| at + 1 == place);
+            let is_of = place == 0 || device.target.is_none_or(|at| at + 1 == place);
             if is_of {
-                count.add(network, outcome);
+                count.add(device.network, device.outcome);
             }
+        }
+    }
+}
+
+/// Counts of the established devices and of all devices with a whole file, of which a census is one.
+struct CensusTotals {
+    /// Number of listed and established devices.
+    established: u32,
+    of_established: CensusCounts,
+    of_all: CensusCounts,
+}
+
+impl CensusTotals {
+    fn new(targets: usize) -> CensusTotals {
+        CensusTotals {
+            established: 0,
+            of_established: CensusCounts::new(targets),
+            of_all: CensusCounts::new(targets),
+        }
+    }
+
+    /// Adds a listed or established device. `is_admitted`: whether the release is or will be offered to it.
+    fn add_established(&mut self, device: &CensusDevice, is_admitted: bool) {
+        self.established += 1;
+        self.of_established.networks.add(device.network);
+        self.of_all.networks.add(device.network);
+        if is_admitted {
+            self.of_established.add(device);
+        }
+    }
+
+    /// Adds a device that has a whole file of the release.
+    fn add_with_file(&mut self, device: &CensusDevice) {
+        self.of_all.networks.add(device.network);
+        self.of_all.add(device);
+    }
+
+    fn into_census(self) -> Census {
+        let counts = match self.established < ESTABLISHED {
+            true => self.of_all,
+            false => self.of_established,
+        };
+        let groups = counts.groups.iter();
+        Census {
+            established: self.established,
+            groups: groups.map(|count| count.group(counts.networks)).collect(),
         }
     }
 }
@@ -168,22 +254,15 @@ impl Devices {
         let release = self.releases.release(project, version)?;
         let targets: &[TargetId] = release.targets();
         let number = Version::parse(version);
-        let (mut of_established, mut of_all) = (CensusCounts::default(), CensusCounts::default());
-        for counts in [&mut of_established, &mut of_all] {
-            counts.groups.resize_with(targets.len() + 1, Count::default);
-        }
         let admitted = (rules, self.releases.max_percent(rules, release));
-        let mut established = 0u32;
+        let mut totals = CensusTotals::new(targets.len());
         // Devices with an outcome of a peer: `established_peers` are the established ones that are counted by that
         // outcome, `counted_here` those that are counted by this server's own record.
         let (mut established_peers, mut counted_here) = (HashSet::new(), HashSet::new());
-        for (_, record) in self.table.from(0) {
-            if record.project != project {
-                continue;
-            }
-            let device = record.device;
-            let is_counted = record.counts_for(release.first) || listed(device);
-            let peer = self.peer_outcome(device);
+        let records = self.table.from(0).map(|(_, record)| record);
+        for record in records.filter(|record| record.project == project) {
+            let is_counted = record.counts_for(release.first) || listed(record.device);
+            let peer = self.peer_outcome(record.device);
             let is_newer = peer.is_some_and(|peer| self.is_newer(record, &peer));
             // An unfinished download here does not cancel the outcome that the peer has seen.
             let is_only = record.progress.and_then(OutcomeKind::of).is_none();
@@ -195,81 +274,68 @@ impl Devices {
                 }
                 continue;
             }
-            let network = record.network.map(|network| match &self.shared {
-                Some(shared) => shared.network(network),
-                None => network.number(),
-            });
             let progress = record.progress.filter(|_| !is_newer);
-            let target = progress.and_then(|j| targets.iter().position(|id| *id == j.target));
-            let is_updating = target.is_some();
-            counted_here.extend(peer.filter(|_| is_updating).map(|peer| peer.device));
-            let progress = progress.filter(|_| is_updating);
-            let outcome = match progress.map(|progress| (progress.outcome, progress.state)) {
-                Some((Some(Outcome::Confirmed), _)) => CensusOutcome::Confirmed,
-                Some((Some(Outcome::Reverted | Outcome::FellBack), _)) => CensusOutcome::Reverted,
-                Some((None, State::Silent)) => CensusOutcome::Silent,
-                _ => CensusOutcome::Unknown,
+            let target = progress.and_then(|p| targets.iter().position(|id| *id == p.target));
+            let progress = progress.filter(|_| target.is_some());
+            counted_here.extend(peer.filter(|_| target.is_some()).map(|peer| peer.device));
+            let device = CensusDevice {
+                network: self.census_network(record),
+                outcome: CensusOutcome::of(progress),
+                target,
             };
-            let has_outcome = !matches!(outcome, CensusOutcome::Unknown);
-            // The device was not seen for three of its intervals.
-            let is_absent = now.since(record.last.max(self.began)) > patience(record.interval);
-            if is_counted || has_outcome && self.is_established_at_peers(device) {
-                established += 1;
-                of_established.networks.add(network);
-                of_all.networks.add(network);
+            let has_outcome = device.outcome != CensusOutcome::Unknown;
+            if is_counted || has_outcome && self.is_established_at_peers(record.device) {
+                // The device was not seen for three of its intervals.
+                let is_absent = now.since(record.last.max(self.began)) > patience(record.interval);
                 // A device that sent a check since the release was published, and was not offered it, is not admitted.
                 let may_update = || {
-                    record.last < release.first && admits(admitted, project_name, number, device)
+                    record.last < release.first
+                        && admits(admitted, project_name, number, record.device)
                 };
-                if has_outcome || !is_absent && (is_updating || may_update()) {
-                    of_established.add(network, outcome, target);
-                }
+                let is_admitted = !is_absent && (target.is_some() || may_update());
+                totals.add_established(&device, has_outcome || is_admitted);
             }
             let had_all = progress.is_some_and(|progress| {
                 !matches!(progress.state, State::Offered | State::Downloading)
             });
             if has_outcome || had_all {
-                of_all.networks.add(network);
-                of_all.add(network, outcome, target);
+                totals.add_with_file(&device);
             }
         }
         for peer in self.peer_outcomes((project_name, version), release.resumed) {
             if counted_here.contains(&peer.device) {
                 continue;
             }
-            let (seen, network) = (peer.outcome, Some(peer.outcome.network));
-            let network = network.filter(|network| *network != 0);
-            // The content may differ from those that were offered here.
-            let target = targets
-                .iter()
-                .position(|id| self.has_content(*id, peer.content.content));
-            let target = Some(target.unwrap_or(targets.len()));
-            let outcome = match seen.kind.state() {
-                State::Confirmed => CensusOutcome::Confirmed,
-                State::Reverted => CensusOutcome::Reverted,
-                State::Silent => CensusOutcome::Silent,
-                _ => CensusOutcome::Unknown,
-            };
-            if seen.established || established_peers.contains(&peer.device) {
-                established += 1;
-                of_established.networks.add(network);
-                of_established.add(network, outcome, target);
+            let device = self.census_peer(&peer, targets);
+            if peer.outcome.established || established_peers.contains(&peer.device) {
+                totals.add_established(&device, true);
             }
-            of_all.networks.add(network);
-            of_all.add(network, outcome, target);
+            totals.add_with_file(&device);
         }
-        let counts = match established < ESTABLISHED {
-            true => of_all,
-            false => of_established,
-        };
-        Some(Census {
-            established,
-            groups: counts
-                .groups
-                .iter()
-                .map(|count| count.group(counts.networks))
-                .collect(),
+        Some(totals.into_census())
+    }
+
+    /// Number of the network in which a device was last seen, comparable with those of the peers.
+    fn census_network(&self, record: &DeviceRecord) -> Option<u64> {
+        let network = record.network?;
+        Some(match &self.shared {
+            Some(shared) => shared.network(network),
+            None => network.number(),
         })
+    }
+
+    /// The device that has an outcome at a peer.
+    fn census_peer(&self, peer: &PeerOutcome<'_>, targets: &[TargetId]) -> CensusDevice {
+        let network = peer.outcome.network;
+        // The content may differ from those that were offered here.
+        let target = targets
+            .iter()
+            .position(|id| self.has_content(*id, peer.content.content));
+        CensusDevice {
+            network: (network != 0).then_some(network),
+            outcome: CensusOutcome::of_peer(peer.outcome.kind),
+            target: Some(target.unwrap_or(targets.len())),
+        }
     }
 }
 

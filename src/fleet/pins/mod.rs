@@ -90,7 +90,7 @@ impl PinWorth {
 
 /// A running download with a pin; returned by [`Pins::begin`], consumed by [`Pins::end`].
 #[derive(Debug)]
-pub struct Hold {
+pub struct PinnedDownload {
     key: PinKey,
     serial: u64,
     /// End of the bytes that the download may send.
@@ -234,7 +234,7 @@ impl Pins {
         worth: PinWorth,
         range: FileRange,
         now: Stamp,
-    ) -> Option<Hold> {
+    ) -> Option<PinnedDownload> {
         self.expire(now);
         let key = owner.key();
         let known = self.table.of(key).iter();
@@ -270,7 +270,7 @@ impl Pins {
         pin.is_old = false;
         let class = pin.class();
         self.table.touch(key, serial, class, now);
-        Some(Hold {
+        Some(PinnedDownload {
             key,
             serial,
             end: range.end,
@@ -278,22 +278,22 @@ impl Pins {
     }
 
     /// Records that the bytes before `high` were sent.
-    pub fn sent(&mut self, hold: &Hold, high: u64) {
-        if let Some(pin) = self.table.get_mut(hold.key, hold.serial) {
+    pub fn sent(&mut self, download: &PinnedDownload, high: u64) {
+        if let Some(pin) = self.table.get_mut(download.key, download.serial) {
             pin.reach = pin.reach.max(high);
         }
     }
 
     /// Records the end of a download, complete or not.
-    pub fn end(&mut self, hold: Hold, now: Stamp) {
-        let (key, serial) = (hold.key, hold.serial);
+    pub fn end(&mut self, download: PinnedDownload, now: Stamp) {
+        let (key, serial) = (download.key, download.serial);
         let Some(pin) = self.table.get_mut(key, serial) else {
             return;
         };
         debug_assert!(pin.running > 0, "a download ended twice");
         pin.running -= 1;
         if let Some(written) = &mut pin.written {
-            let was_cut = pin.running == 0 && pin.reach < hold.end;
+            let was_cut = pin.running == 0 && pin.reach < download.end;
             if was_cut {
                 // Otherwise a resume of another content after a restart would be refused for bytes that were never
                 // sent.
@@ -309,17 +309,17 @@ impl Pins {
 
     /// Returns the line that the journal must have before bytes are sent; `None` if it has one that covers them. The
     /// ranges of one download share a line.
-    pub fn to_write(&mut self, hold: &Hold) -> Option<PinEntry> {
-        let mut slots = self.table.of_mut(hold.key);
-        let slot = slots.find(|slot| slot.serial() == hold.serial)?;
+    pub fn to_write(&mut self, download: &PinnedDownload) -> Option<PinEntry> {
+        let mut slots = self.table.of_mut(download.key);
+        let slot = slots.find(|slot| slot.serial() == download.serial)?;
         let used = slot.place().used;
         let covers =
-            |written: Written| written.reach >= hold.end && used.since(written.used) < MAX_LAG;
+            |written: Written| written.reach >= download.end && used.since(written.used) < MAX_LAG;
         let pin = &mut slot.record;
         if pin.written.is_some_and(covers) {
             return None;
         }
-        let entry = pin.entry(hold.key, used);
+        let entry = pin.entry(download.key, used);
         pin.written = Some(Written {
             used,
             reach: entry.reach,
@@ -328,8 +328,8 @@ impl Pins {
     }
 
     /// Records that the journal did not accept the line.
-    pub fn mark_unwritten(&mut self, hold: &Hold) {
-        if let Some(pin) = self.table.get_mut(hold.key, hold.serial) {
+    pub fn mark_unwritten(&mut self, download: &PinnedDownload) {
+        if let Some(pin) = self.table.get_mut(download.key, download.serial) {
             pin.written = None;
         }
     }

@@ -26,7 +26,7 @@ fn begin_at(
     content: ContentId,
     range: std::ops::Range<u64>,
     now: Stamp,
-) -> Option<Hold> {
+) -> Option<PinnedDownload> {
     let range = FileRange {
         content,
         to: ShortVersion::default(),
@@ -37,15 +37,15 @@ fn begin_at(
     pins.begin(owner, worth, range, now)
 }
 
-fn begin(pins: &mut Pins, owner: &PinOwner, content: ContentId, now: Stamp) -> Hold {
+fn begin(pins: &mut Pins, owner: &PinOwner, content: ContentId, now: Stamp) -> PinnedDownload {
     begin_at(pins, owner, PinWorth::Stranger, content, 0..5000, now).unwrap()
 }
 
 /// A download from byte 0 that is cut after `sent` bytes.
 fn cut(pins: &mut Pins, owner: &PinOwner, content: ContentId, sent: u64, now: Stamp) {
-    let hold = begin(pins, owner, content, now);
-    pins.sent(&hold, sent);
-    pins.end(hold, now);
+    let download = begin(pins, owner, content, now);
+    pins.sent(&download, sent);
+    pins.end(download, now);
 }
 
 #[test]
@@ -106,9 +106,9 @@ fn an_old_pin_prevents_a_resume_and_is_evicted_first() {
     let imei = DeviceId::Imei(862_991_443_753_386);
     let [one, updated] = [1, 2].map(|version| PinOwner::of_device(imei, IdentityHash(version)));
     let mut pins = Pins::new(3);
-    let hold = begin_at(&mut pins, &one, PinWorth::Established, A, 0..5000, NOW).unwrap();
-    pins.sent(&hold, 5000);
-    pins.end(hold, NOW);
+    let download = begin_at(&mut pins, &one, PinWorth::Established, A, 0..5000, NOW).unwrap();
+    pins.sent(&download, 5000);
+    pins.end(download, NOW);
     // The next release comes some days later.
     let now = NOW.plus(2 * LIFETIME);
     cut(&mut pins, &updated, B, 1000, now);
@@ -116,8 +116,8 @@ fn an_old_pin_prevents_a_resume_and_is_evicted_first() {
     assert_eq!(pins.began(&one, 1000, now), Began::Unclear);
     cut(&mut pins, &owner(1), A, 1, now);
     // A pin of the lowest worth replaces the old pin, and the other pin of the same id stays.
-    let hold = begin_at(&mut pins, &owner(2), PinWorth::Anonymous, A, 0..1, now);
-    assert!(hold.is_some());
+    let download = begin_at(&mut pins, &owner(2), PinWorth::Anonymous, A, 0..1, now);
+    assert!(download.is_some());
     assert_eq!(pins.len(), 3);
     assert_eq!(pins.began(&updated, 1000, now), Began::With(B));
     // One id downloads many releases, half a day apart.
@@ -143,12 +143,12 @@ fn an_old_pin_prevents_a_resume_and_is_evicted_first() {
 #[test]
 fn a_pin_does_not_end_while_its_download_runs() {
     let mut pins = Pins::new(8);
-    let hold = begin(&mut pins, &device(), A, NOW);
-    pins.sent(&hold, 1000);
+    let download = begin(&mut pins, &device(), A, NOW);
+    pins.sent(&download, 1000);
     let later = NOW.plus(2 * LIFETIME);
     cut(&mut pins, &owner(1), A, 1, later);
     assert_eq!(pins.began(&device(), 1000, later), Began::With(A));
-    pins.end(hold, later);
+    pins.end(download, later);
     let almost = later.plus(LIFETIME - 1);
     assert_eq!(pins.began(&device(), 1000, almost), Began::With(A));
     assert_eq!(pins.began(&device(), 1000, almost.plus(1)), Began::Unknown);
@@ -198,7 +198,7 @@ fn pins_of_an_id_are_evicted_together() {
     cut(&mut pins, &device(), A, 1000, NOW);
     cut(&mut pins, &owner(1), A, 1000, NOW.plus(1));
     let range = 0..5000;
-    let hold = begin_at(
+    let download = begin_at(
         &mut pins,
         &device(),
         PinWorth::Stranger,
@@ -206,7 +206,7 @@ fn pins_of_an_id_are_evicted_together() {
         range,
         NOW.plus(2),
     );
-    assert!(hold.is_none());
+    assert!(download.is_none());
     assert_eq!(pins.began(&device(), 0, NOW.plus(2)), Began::Unknown);
 }
 
@@ -225,8 +225,8 @@ fn the_longest_unused_pin_is_evicted_and_one_with_a_running_download_after_the_o
     let five = begin(&mut pins, &owner(5), A, now);
     let six = begin(&mut pins, &owner(6), A, now);
     assert!(!live(&pins, 1) && live(&pins, 4));
-    for hold in [running, four, five, six] {
-        pins.end(hold, now);
+    for download in [running, four, five, six] {
+        pins.end(download, now);
     }
     assert_eq!(pins.len(), 3);
 }
@@ -239,14 +239,14 @@ fn no_flood_evicts_pins_of_more_worth() {
             0..5 => PinWorth::Established,
             _ => PinWorth::Stranger,
         };
-        let hold = begin_at(&mut pins, &owner(number), worth, A, 0..5000, NOW);
-        let hold = hold.unwrap();
-        pins.sent(&hold, 1000);
-        pins.end(hold, NOW);
+        let download = begin_at(&mut pins, &owner(number), worth, A, 0..5000, NOW);
+        let download = download.unwrap();
+        pins.sent(&download, 1000);
+        pins.end(download, NOW);
     }
     let began = |pins: &Pins, number| pins.began(&owner(number), 1000, NOW.plus(9));
     for number in 100..200 {
-        let hold = begin_at(
+        let download = begin_at(
             &mut pins,
             &owner(number),
             PinWorth::Anonymous,
@@ -254,7 +254,7 @@ fn no_flood_evicts_pins_of_more_worth() {
             0..9,
             NOW.plus(9),
         );
-        assert!(hold.is_none());
+        assert!(download.is_none());
     }
     assert!((0..10).all(|number| began(&pins, number) == Began::With(A)));
     let mut running = Vec::new();
@@ -365,19 +365,19 @@ fn pins_survive_a_restart() {
 fn one_line_covers_all_bytes_that_may_be_sent_before_the_next() {
     let mut pins = Pins::new(8);
     let mut journal = Vec::new();
-    let hold = begin(&mut pins, &device(), A, NOW);
-    journal.extend(pins.to_write(&hold).map(JournalEntry::Pin));
+    let download = begin(&mut pins, &device(), A, NOW);
+    journal.extend(pins.to_write(&download).map(JournalEntry::Pin));
     assert_eq!(journal.len(), 1);
-    assert!(pins.to_write(&hold).is_none());
-    pins.mark_unwritten(&hold);
-    assert!(pins.to_write(&hold).is_some());
-    pins.sent(&hold, 3000);
+    assert!(pins.to_write(&download).is_none());
+    pins.mark_unwritten(&download);
+    assert!(pins.to_write(&download).is_some());
+    pins.sent(&download, 3000);
     // After a kill now, all bytes that may have been sent count.
     let after_kill = reloaded(&journal, NOW);
     assert_eq!(after_kill.began(&device(), 5000, NOW), Began::With(A));
     assert_eq!(after_kill.began(&device(), 5001, NOW), Began::Unknown);
     // After the end of the download, only the bytes that were sent count.
-    pins.end(hold, NOW);
+    pins.end(download, NOW);
     journal.extend(pins.changes());
     assert_eq!(journal.len(), 2);
     let after_kill = reloaded(&journal, NOW);
@@ -401,15 +401,15 @@ fn the_ranges_of_one_download_are_one_line_an_hour() {
     for from in (0..4000).step_by(100) {
         let now = NOW.plus(u32::try_from(from).unwrap() / 100);
         let range = from..from + 100;
-        let hold = begin_at(&mut pins, &device(), PinWorth::Stranger, A, range, now).unwrap();
-        lines += usize::from(pins.to_write(&hold).is_some());
-        pins.sent(&hold, from + 100);
-        pins.end(hold, now);
+        let download = begin_at(&mut pins, &device(), PinWorth::Stranger, A, range, now).unwrap();
+        lines += usize::from(pins.to_write(&download).is_some());
+        pins.sent(&download, from + 100);
+        pins.end(download, now);
         lines += pins.changes().len();
     }
     assert_eq!(lines, 1);
     let later = NOW.plus(MAX_LAG);
-    let hold = begin_at(
+    let download = begin_at(
         &mut pins,
         &device(),
         PinWorth::Stranger,
@@ -418,19 +418,19 @@ fn the_ranges_of_one_download_are_one_line_an_hour() {
         later,
     )
     .unwrap();
-    assert!(pins.to_write(&hold).is_some());
-    pins.sent(&hold, 4100);
+    assert!(pins.to_write(&download).is_some());
+    pins.sent(&download, 4100);
     // The download takes an hour.
-    pins.end(hold, later.plus(MAX_LAG));
+    pins.end(download, later.plus(MAX_LAG));
     assert_eq!(pins.changes().len(), 1);
 }
 
 #[test]
 fn the_journal_is_told_of_evicted_pins_that_it_has() {
     let mut pins = Pins::new(1);
-    let hold = begin(&mut pins, &device(), A, NOW);
-    assert!(pins.to_write(&hold).is_some());
-    pins.end(hold, NOW);
+    let download = begin(&mut pins, &device(), A, NOW);
+    assert!(pins.to_write(&download).is_some());
+    pins.end(download, NOW);
     pins.changes();
     cut(&mut pins, &owner(1), A, 1, NOW.plus(1));
     assert_eq!(pins.changes(), [JournalEntry::Unpinned(device().key())]);

@@ -49,7 +49,7 @@ pub(super) async fn each_result<'c, T>(
 /// The input of a decision besides the check and the record of the device. A copy, so that it is the same for all
 /// devices of a walk.
 #[derive(Clone)]
-pub(super) struct Circumstances<'c> {
+pub(super) struct DecisionInput<'c> {
     /// The catalogue.
     pub catalog: &'c Catalog,
     /// The releases that the fuse has paused.
@@ -60,11 +60,11 @@ pub(super) struct Circumstances<'c> {
     pub unix: i64,
 }
 
-impl<'c> Circumstances<'c> {
-    /// Creates the current circumstances, with the given catalogue and time.
-    pub fn new(context: &OperatorContext, catalog: &'c Catalog, unix: i64) -> Circumstances<'c> {
+impl<'c> DecisionInput<'c> {
+    /// Copies what is known now, with the given catalogue and time.
+    pub fn new(context: &OperatorContext, catalog: &'c Catalog, unix: i64) -> DecisionInput<'c> {
         let fleet = context.fleet.borrow();
-        Circumstances {
+        DecisionInput {
             catalog,
             fused: fleet.fused().to_vec(),
             reached: fleet.reached().to_vec(),

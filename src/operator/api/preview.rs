@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::counting::{Circumstances, Reasons, each_result};
+use super::counting::{DecisionInput, Reasons, each_result};
 use crate::decision::{Check, FactLog, Fused, Known, Verdict};
 use crate::firmware::catalog::{Catalog, Project, Release};
 use crate::firmware::json as strict;
@@ -250,8 +250,8 @@ async fn count<'c>(
         ..Counts::default()
     };
     let [unix_now, unix_then] = counts.moments;
-    let before = Circumstances::new(context, now, unix_now);
-    let mut after = Circumstances {
+    let before = DecisionInput::new(context, now, unix_now);
+    let mut after = DecisionInput {
         catalog: then,
         unix: unix_then,
         ..before.clone()

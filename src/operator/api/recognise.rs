@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::base64;
-use super::counting::{Circumstances, Reasons, each_result};
+use super::counting::{DecisionInput, Reasons, each_result};
 use crate::decision::{Check, FactLog, Known, Verdict};
 use crate::firmware::catalog::Catalog;
 use crate::firmware::catalog::candidate::Candidate;
@@ -118,7 +118,7 @@ impl OfferCounts {
         path: &str,
     ) -> OfferCounts {
         let mut counts = OfferCounts::default();
-        let now = Circumstances::new(context, catalog, unix_now());
+        let now = DecisionInput::new(context, catalog, unix_now());
         let decide =
             |check: &Check<'_>, known: Known<'_>, log: &FactLog<'c>| now.decide(check, known, log);
         let count = |verdict: &Verdict<'_>, devices| counts.add(verdict, path, devices);
