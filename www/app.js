@@ -2,7 +2,7 @@
 // with `show(main, route, context)`, which returns its handlers: `onEvent` (an event of the stream), `tick`
 // (every five seconds), `leave`.
 
-import { ago, api, events, h, icon, lang, memory, setLang, signIn, t, takeToken, toast, token, whenLocked } from './base.js';
+import { ago, api, events, h, icon, isAskingForToken, lang, memory, setLang, signIn, t, takeToken, toast, token, whenLocked } from './base.js';
 import * as releases from './releases.js';
 import * as devices from './devices.js';
 import * as live from './live.js';
@@ -122,9 +122,6 @@ function login() {
     go.disabled = true;
     try {
       await signIn(field.value.trim());
-      unlock();
-      route(true);
-      tick();
     } catch (error) {
       wrong.textContent = error.message;
       go.disabled = false;
@@ -145,12 +142,17 @@ whenLocked((why) => {
   locked = why;
   // Deferred, because a view may be about to be shown.
   if (before === null) queueMicrotask(login);
+}, () => {
+  if (locked === null) return;
+  unlock();
+  route(true);
+  tick();
 });
 
 // ---- data of the server
 
 async function tick() {
-  if (document.hidden || locked !== null) return;
+  if (document.hidden || locked !== null || isAskingForToken()) return;
   try {
     const before = context.summary;
     context.summary = await api('GET', 'summary');

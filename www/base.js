@@ -225,11 +225,13 @@ export function takeToken() {
 export const token = () => memory.get('token', 'sessionStorage');
 const authorised = (text = token()) => (text ? { Authorization: 'Bearer ' + text } : {});
 
-/** Called when reading fails for lack of a valid token, with the reason: a key of WORDS, or ''. */
+/** `locked` is called when reading fails for lack of a valid token, with the reason: a key of WORDS, or ''.
+ * `unlocked` is called when the server has accepted a token that the user gave. */
 let locked = () => {};
-export const whenLocked = (tell) => { locked = tell; };
+let unlocked = () => {};
+export const whenLocked = (lock, unlock) => { [locked, unlocked] = [lock, unlock]; };
 
-/** Stores a token for this tab if the server accepts it; otherwise throws the problem. */
+/** Stores a token for this tab and unlocks the page if the server accepts it; otherwise throws the problem. */
 export async function signIn(text) {
   let reply;
   try {
@@ -240,17 +242,26 @@ export async function signIn(text) {
   if (reply.status === 401) throw new Problem(401, t('tokenWrong'));
   if (!reply.ok) throw problem(reply.status, await reply.text().catch(() => ''));
   memory.set('token', text, 'sessionStorage');
+  unlocked();
 }
 
-/** Asks for the operator token, which changes require; resolves to false if none was given. Concurrent
- * requests share one dialog. `why` is a key of WORDS. */
+/** Asks for the operator token, which changes require, until the server accepts one; resolves to false if none was
+ * given. Concurrent requests share one dialog. `why` is a key of WORDS. */
 let asking = null;
+export const isAskingForToken = () => asking !== null;
 function askToken(why) {
   asking ||= (async () => {
-    const field = h('input', { type: 'password', id: 'token', autocomplete: 'off', required: true, spellcheck: 'false' });
-    const given = await ask(t('token'), [h('p', {}, t(why)), h('label', { for: 'token' }, t('tokenField')), field], t('go'), () => field.value.trim());
-    if (given) memory.set('token', given, 'sessionStorage');
-    return Boolean(given);
+    for (let reason = why; ; reason = 'tokenWrong') {
+      const field = h('input', { type: 'password', id: 'token', autocomplete: 'off', required: true, spellcheck: 'false' });
+      const given = await ask(t('token'), [h('p', {}, t(reason)), h('label', { for: 'token' }, t('tokenField')), field], t('go'), () => field.value.trim());
+      if (!given) return false;
+      try {
+        await signIn(given);
+        return true;
+      } catch (error) {
+        if (error.status !== 401) throw error;
+      }
+    }
   })().finally(() => { asking = null; });
   return asking;
 }
@@ -281,11 +292,12 @@ export async function api(method, path, body, headers = {}) {
     locked('');
     throw new Problem(401, t('loginWhy'));
   }
+  const sent = token();
   let reply;
   try {
     reply = await fetch('/api/v1/' + path, {
       method,
-      headers: { ...authorised(), ...(body === undefined ? {} : { 'Content-Type': 'application/json' }), ...headers },
+      headers: { ...authorised(sent), ...(body === undefined ? {} : { 'Content-Type': 'application/json' }), ...headers },
       body: body === undefined || typeof body === 'string' ? body : JSON.stringify(body),
       cache: 'no-store',
     });
@@ -294,8 +306,12 @@ export async function api(method, path, body, headers = {}) {
   }
   const text = await reply.text().catch(() => '');
   const why = tokenProblem(reply.status, reply.headers.get('WWW-Authenticate'));
-  if (why && method === 'GET') locked(why);
-  else if (why && await askToken(why)) return api(method, path, body, headers);
+  if (why) {
+    // The user may have given another token meanwhile. Reading does not ask for one, but waits while a change does.
+    const hasOther = sent !== token() || await (method === 'GET' ? asking : askToken(why));
+    if (hasOther) return api(method, path, body, headers);
+    if (method === 'GET') locked(why);
+  }
   if (!reply.ok) throw problem(reply.status, text);
   return text ? JSON.parse(text) : null;
 }

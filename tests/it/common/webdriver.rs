@@ -36,6 +36,31 @@ impl Drop for BrowserPermit {
     }
 }
 
+/// Starts chromedriver; returns it and its port. It takes a free port of IPv4 and ends if another program has the same
+/// port of IPv6, so it is started again in that case.
+fn start_driver(program: &str) -> std::io::Result<(Child, u16)> {
+    for _ in 0..10 {
+        let mut driver = Command::new(program)
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut lines = BufReader::new(driver.stdout.take().unwrap());
+        let mut line = String::new();
+        while lines.read_line(&mut line)? > 0 {
+            if let Some((_, rest)) = line.split_once("successfully on port ") {
+                let port = rest.trim().trim_end_matches('.').parse().unwrap();
+                std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+                return Ok((driver, port));
+            }
+            line.clear();
+        }
+        driver.wait()?;
+    }
+    panic!("{program} ended ten times before it said its port");
+}
+
 /// A headless Chromium with one window. Dropping this value ends Chromium.
 pub struct Browser {
     driver: Child,
@@ -60,14 +85,8 @@ impl Browser {
             return None;
         }
         let program = std::env::var("CHROMEDRIVER").unwrap_or("chromedriver".to_owned());
-        let driver = Command::new(&program)
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn();
-        let mut driver = match driver {
-            Ok(driver) => driver,
+        let (driver, port) = match start_driver(&program) {
+            Ok(started) => started,
             Err(error) => {
                 assert!(
                     !set("CI", "true"),
@@ -77,16 +96,6 @@ impl Browser {
                 return None;
             }
         };
-        let mut lines = BufReader::new(driver.stdout.take().unwrap());
-        let port = loop {
-            let mut line = String::new();
-            let count = lines.read_line(&mut line).unwrap();
-            assert!(count > 0, "{program} ended before it said its port");
-            if let Some((_, rest)) = line.split_once("successfully on port ") {
-                break rest.trim().trim_end_matches('.').parse().unwrap();
-            }
-        };
-        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
         let mut browser = Browser {
             driver,
             port,
