@@ -120,12 +120,12 @@ fn nginx(servers: &[Server; 2]) -> Option<Balancer> {
     }
     let (place, http, packets) = (Place::new(), free_address(), free_address());
     let servers = [Ports::of(&servers[0]), Ports::of(&servers[1])];
-    let [block, stream] = &blocks("nginx", servers, Ports { http, packets })[..] else {
+    let [main, block, stream] = &blocks("nginx", servers, Ports { http, packets })[..] else {
         panic!("the document has other blocks");
     };
     let root = place.root.display();
     let text = format!(
-        "load_module {STREAM};\ndaemon off; master_process off; pid {root}/pid; error_log stderr;\nevents {{}}\n\
+        "load_module {STREAM};\ndaemon off; master_process off; pid {root}/pid; error_log stderr;\n{main}\n\
          http {{\naccess_log off;\n{}{block}\n}}\nstream {{\n{stream}\n}}\n",
         nginx_paths(&place)
     );
@@ -376,6 +376,27 @@ fn udp_downloads_behind_nginx_continue_at_the_other_server() {
     }
     println!("at most {most} lost requests for a packet");
     assert!(images.iter().all(|image| *image == bytes), "another image");
+}
+
+/// nginx keeps connections for each module that sends datagrams, for some time after the last one.
+#[test]
+fn a_thousand_modules_check_over_udp_behind_nginx_within_a_minute() {
+    let (bytes, secret) = (noise(101, 20_000), Place::new());
+    let servers = servers(&bytes, &secret);
+    let Some(balancer) = nginx(&servers) else {
+        return;
+    };
+    let begun = Instant::now();
+    for number in 0..1000 {
+        let [.., high, low] = (number as u32 + 2).to_be_bytes();
+        let device = Device::at([127, 0, high, low].into(), balancer.packets);
+        let check = format!("{},P_Luat_V0035_8955,1.0.0", imei(number));
+        // A module asks again if no answer comes.
+        let offer = (0..3).find_map(|_| device.check(&check).ok());
+        assert!(offer.is_some(), "module {number} got no offer");
+    }
+    let elapsed = begun.elapsed();
+    println!("1000 modules in {elapsed:?}");
 }
 
 #[test]

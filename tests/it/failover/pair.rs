@@ -207,10 +207,10 @@ impl Pair {
         let mut programs = Vec::new();
         let nginx_files = match balancer {
             Balancer::Nginx => {
-                let [http, stream] = &text("nginx")[..] else {
+                let [main, http, stream] = &text("nginx")[..] else {
                     panic!("the document has other blocks of nginx");
                 };
-                let (program, files) = nginx(http, stream, address.http)?;
+                let (program, files) = nginx(main, http, stream, address.http)?;
                 programs.push(program);
                 files
             }
@@ -220,10 +220,10 @@ impl Pair {
                 };
                 let block = replaced(block, "slowstart 10m", &format!("slowstart {seconds}s"));
                 programs.push(haproxy(&block, address.http)?);
-                let [_, stream] = &udp_text("nginx")[..] else {
+                let [main, _, stream] = &udp_text("nginx")[..] else {
                     panic!("the document has other blocks of nginx");
                 };
-                let (program, files) = nginx("", stream, udp.packets)?;
+                let (program, files) = nginx(main, "", stream, udp.packets)?;
                 programs.push(program);
                 files
             }
@@ -286,8 +286,13 @@ fn replaced(text: &str, from: &str, to: &str) -> String {
     text.replace(from, to)
 }
 
-/// Starts nginx with these two parts of a configuration. Returns also the files in which it names servers.
-fn nginx(http: &str, stream: &str, listens: SocketAddr) -> Option<(Program, NginxFiles)> {
+/// Starts nginx with these three parts of a configuration. Returns also the files in which it names servers.
+fn nginx(
+    main: &str,
+    http: &str,
+    stream: &str,
+    listens: SocketAddr,
+) -> Option<(Program, NginxFiles)> {
     let place = Place::new();
     let root = place.root.clone();
     let [http_file, stream_file] = ["http.conf", "stream.conf"].map(|name| root.join(name));
@@ -295,7 +300,7 @@ fn nginx(http: &str, stream: &str, listens: SocketAddr) -> Option<(Program, Ngin
     std::fs::write(&stream_file, stream).unwrap();
     let root_text = root.display();
     let text = format!(
-        "load_module {STREAM};\ndaemon off; pid {root_text}/pid; error_log {root_text}/log;\nevents {{}}\n\
+        "load_module {STREAM};\ndaemon off; pid {root_text}/pid; error_log {root_text}/log;\n{main}\n\
          http {{\naccess_log off;\n{}include {root_text}/http.conf;\n}}\n\
          stream {{\ninclude {root_text}/stream.conf;\n}}\n",
         nginx_paths(&place)
