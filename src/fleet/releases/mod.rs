@@ -301,7 +301,7 @@ impl Releases {
                 let record = known.releases.entry(version.clone()).or_default();
                 record.reboot_within = release.rules.reboot_within.unwrap_or(0);
                 record.held_back = release.held_back.is_some();
-                let is_resumed = record.fuse.enter_folder(release, now);
+                let is_resumed = record.fuse.enter_folder(&project.name, release, now);
                 let is_paused = release
                     .rules
                     .paused

@@ -41,7 +41,7 @@ pub use server::*;
 pub const IMEI: &str = "862991443753386";
 
 /// Time to wait for events that should happen soon, on a machine that is busy with other work.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Fails with a message, in functions that return `Result<_, String>`.
 #[macro_export]

@@ -164,8 +164,8 @@ impl ReleaseFuse {
         };
     }
 
-    /// Takes over the release as the folder now has it. Returns whether a person has ended its pause.
-    pub(super) fn enter_folder(&mut self, release: &Release, now: Stamp) -> bool {
+    /// Takes over the release of a project as the folder now has it. Returns whether a person has ended its pause.
+    pub(super) fn enter_folder(&mut self, project: &str, release: &Release, now: Stamp) -> bool {
         self.rules = Some(Arc::clone(&release.rules));
         let by_fuse = match &release.rules.paused {
             Some(Paused::Because(sentence)) if sentence.starts_with(FUSE) => Some(sentence),
@@ -196,7 +196,7 @@ impl ReleaseFuse {
         if std::mem::replace(&mut pause.seen, false) {
             log::warn!(
                 target: "fuse",
-                version = &*release.version_text;
+                project, version = &*release.version_text;
                 "release.json no longer contains the pause by the fuse. The release stays paused until \
                  it is resumed on the page or with luat-ota resume, or until release.json \
                  contains \"paused\": false and is not the one from before the pause"
