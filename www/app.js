@@ -2,7 +2,7 @@
 // with `show(main, route, context)`, which returns its handlers: `onEvent` (an event of the stream), `tick`
 // (every five seconds), `leave`.
 
-import { ago, api, events, h, icon, isAskingForToken, lang, memory, setLang, signIn, t, takeToken, toast, token, whenLocked } from './base.js';
+import { ago, answerOrder, api, events, h, icon, isAskingForToken, lang, memory, setLang, signIn, t, takeToken, toast, token, whenLocked } from './base.js';
 import * as releases from './releases.js';
 import * as devices from './devices.js';
 import * as live from './live.js';
@@ -143,23 +143,29 @@ whenLocked((why) => {
   // Deferred, because a view may be about to be shown.
   if (before === null) queueMicrotask(login);
 }, () => {
-  if (locked === null) return;
+  const was = locked;
   unlock();
+  if (was === null) return;
   route(true);
   tick();
 });
 
 // ---- data of the server
 
+const order = answerOrder();
+
 async function tick() {
   if (document.hidden || locked !== null || isAskingForToken()) return;
+  const isLate = order();
   try {
-    const before = context.summary;
-    context.summary = await api('GET', 'summary');
-    if (!before) foot();
+    const summary = await api('GET', 'summary');
+    if (isLate()) return;
+    context.summary = summary;
+    foot();
     if (view && view.tick) view.tick();
     for (const time of document.querySelectorAll('time.ago')) time.textContent = ago(time.dateTime).textContent;
   } catch (error) {
+    if (isLate()) return;
     if (context.summary && locked === null) toast(error.message, true);
     context.summary = null;
   }
@@ -213,6 +219,7 @@ setInterval(tick, 5000);
 document.addEventListener('visibilitychange', tick);
 restart = events(onEvent, (up) => {
   context.streaming = up;
+  live.forgetDownloads();
   link();
   if (view && view.linked) view.linked();
   if (up) tick();

@@ -182,32 +182,37 @@ export function toast(text, bad = false) {
   quiet = setTimeout(() => { box.textContent = ''; }, bad ? 9000 : 5000);
 }
 
-/** Shows a dialog with `rows`. Resolves to the value of `submit` (`undefined` keeps the dialog open) or null. */
-let asked = 0;
+/** Shows a dialog with `rows`, above those that are open. Resolves to the value of `submit` (`undefined` keeps the dialog
+ * open) or null. */
 export function ask(title, rows, yes, submit = () => true, danger = false) {
-  const box = document.getElementById('ask');
-  asked += 1;
-  const mine = asked;
   return new Promise((resolve) => {
     let result = null;
     const done = (value) => { if (value === undefined) return; result = value; box.close(); };
-    box.setAttribute('aria-labelledby', 'ask-title');
-    box.replaceChildren(h('form', { method: 'dialog', onsubmit: (event) => { event.preventDefault(); done(submit()); } },
-      h('h2', { id: 'ask-title' }, title), rows,
-      h('div.actions', {},
-        h('button', { type: 'button', onclick: () => done(null) }, t('cancel')),
-        h(danger ? 'button.primary.danger' : 'button.primary', { type: 'submit' }, yes))));
-    if (box.open) box.close();
-    // The event fires later, when the next dialog may already be open.
-    const closed = () => {
-      if (mine === asked && box.open) return;
-      box.removeEventListener('close', closed);
-      if (mine === asked) box.replaceChildren();
-      resolve(result);
-    };
-    box.addEventListener('close', closed);
+    const box = h('dialog', { 'aria-label': title, onclose: () => { box.remove(); resolve(result); } },
+      h('form', { method: 'dialog', onsubmit: (event) => { event.preventDefault(); done(submit()); } },
+        h('h2', {}, title), rows,
+        h('div.actions', {},
+          h('button', { type: 'button', onclick: () => done(null) }, t('cancel')),
+          h(danger ? 'button.primary.danger' : 'button.primary', { type: 'submit' }, yes))));
+    document.body.prepend(box);
     box.showModal();
   });
+}
+
+/** Order of answers. Call it before a request; it returns a function that tells, after the answer, whether a later
+ * request was answered before. Such an answer is outdated. */
+export function answerOrder() {
+  let sent = 0;
+  let newest = 0;
+  return () => {
+    sent += 1;
+    const mine = sent;
+    return () => {
+      if (mine < newest) return true;
+      newest = mine;
+      return false;
+    };
+  };
 }
 
 // ---- the API
@@ -233,14 +238,11 @@ export const whenLocked = (lock, unlock) => { [locked, unlocked] = [lock, unlock
 
 /** Stores a token for this tab and unlocks the page if the server accepts it; otherwise throws the problem. */
 export async function signIn(text) {
-  let reply;
   try {
-    reply = await fetch('/api/v1/summary', { headers: authorised(text), cache: 'no-store' });
-  } catch {
-    throw new Problem(0, t('offline'));
+    await request('summary', { headers: authorised(text) });
+  } catch (error) {
+    throw error.status === 401 ? new Problem(401, t('tokenWrong')) : error;
   }
-  if (reply.status === 401) throw new Problem(401, t('tokenWrong'));
-  if (!reply.ok) throw problem(reply.status, await reply.text().catch(() => ''));
   memory.set('token', text, 'sessionStorage');
   unlocked();
 }
@@ -269,111 +271,113 @@ function askToken(why) {
 /** Reason why a reply with this status requires another token, as a key of WORDS; '' if it does not. */
 const tokenProblem = (status, header) => (status === 401 ? (token() ? 'tokenWrong' : 'tokenWhy') : status === 403 && header ? 'tokenReads' : '');
 
-/** Failure of a request, with a sentence for the user. */
+/** Failure of a request, with a sentence for the user. `why`: the reason why another token is needed, a key of WORDS, or ''. */
 export class Problem extends Error {
-  constructor(status, detail) {
+  constructor(status, detail, why = '') {
     super(detail);
     this.status = status;
+    this.why = why;
   }
 }
 
-function problem(status, text) {
+/** The problem that a reply with this status, text and WWW-Authenticate header reports. */
+function problem(status, text, header = null) {
+  const why = tokenProblem(status, header);
   try {
     const { detail } = JSON.parse(text);
-    if (detail) return new Problem(status, translate(detail) ?? detail);
+    if (detail) return new Problem(status, translate(detail) ?? detail, why);
   } catch { /* no problem+json: show the status */ }
-  return new Problem(status, t('status', status));
+  return new Problem(status, t('status', status), why);
 }
 
-/** Sends a request to the API; a string body is sent verbatim. Without a valid token, GET locks the page, and other
- * methods ask for a token and retry. */
-export async function api(method, path, body, headers = {}) {
-  if (method === 'GET' && !token()) {
-    locked('');
-    throw new Problem(401, t('loginWhy'));
-  }
-  const sent = token();
+/** Returns the reply of the API with its whole body, as a text or a `blob`; throws the problem if there is one. */
+async function request(path, options, kind = 'text') {
   let reply;
+  let body;
   try {
-    reply = await fetch('/api/v1/' + path, {
-      method,
-      headers: { ...authorised(sent), ...(body === undefined ? {} : { 'Content-Type': 'application/json' }), ...headers },
-      body: body === undefined || typeof body === 'string' ? body : JSON.stringify(body),
-      cache: 'no-store',
-    });
+    reply = await fetch('/api/v1/' + path, { cache: 'no-store', ...options });
+    body = await reply[reply.ok ? kind : 'text']();
   } catch {
     throw new Problem(0, t('offline'));
   }
-  const text = await reply.text().catch(() => '');
-  const why = tokenProblem(reply.status, reply.headers.get('WWW-Authenticate'));
-  if (why) {
-    // The user may have given another token meanwhile. Reading does not ask for one, but waits while a change does.
-    const hasOther = sent !== token() || await (method === 'GET' ? asking : askToken(why));
-    if (hasOther) return api(method, path, body, headers);
-    if (method === 'GET') locked(why);
+  if (!reply.ok) throw problem(reply.status, body, reply.headers.get('WWW-Authenticate'));
+  return { body, headers: reply.headers };
+}
+
+/** Returns the result of `send`, which gets the header with the token. If the token is refused, `send` is repeated with
+ * the one that the user has given meanwhile. Otherwise a change asks for one; reading (`reads`) waits while a change
+ * does, and locks the page if there is none. */
+async function withToken(reads, send) {
+  const sent = token();
+  if (reads && !sent) {
+    locked('');
+    throw new Problem(401, t('loginWhy'));
   }
-  if (!reply.ok) throw problem(reply.status, text);
+  try {
+    return await send(authorised(sent));
+  } catch (error) {
+    if (!error.why) throw error;
+    const hasOther = sent !== token() || await (reads ? asking : askToken(error.why));
+    if (hasOther) return withToken(reads, send);
+    if (reads) locked(error.why);
+    throw error;
+  }
+}
+
+/** Sends a request to the API; a string body is sent verbatim. */
+export async function api(method, path, body, headers = {}) {
+  const { body: text } = await withToken(method === 'GET', (token) => request(path, {
+    method,
+    headers: { ...token, ...(body === undefined ? {} : { 'Content-Type': 'application/json' }), ...headers },
+    body: body === undefined || typeof body === 'string' ? body : JSON.stringify(body),
+  }));
   return text ? JSON.parse(text) : null;
 }
 
 /** Uploads a file; `moved` gets the bytes sent. XMLHttpRequest reports progress, fetch does not. */
-export function upload(path, file, digest, rules, moved) {
-  const send = () => new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest();
-    request.open('PUT', '/api/v1/firmware/' + path);
-    for (const [name, value] of Object.entries(authorised())) request.setRequestHeader(name, value);
-    request.setRequestHeader('Content-Type', 'application/octet-stream');
-    if (digest) request.setRequestHeader('Repr-Digest', `sha-256=:${digest}:`);
-    if (rules) request.setRequestHeader('Release-Rules', rules);
-    request.upload.onprogress = (event) => moved(event.loaded);
-    request.onload = () => {
-      if (request.status < 300) resolve(JSON.parse(request.responseText));
-      else reject(Object.assign(problem(request.status, request.responseText), { why: tokenProblem(request.status, request.getResponseHeader('WWW-Authenticate')) }));
-    };
-    request.onerror = () => reject(new Problem(0, t('offline')));
-    request.send(file);
-  });
-  return send().catch(async (error) => {
-    if (error.why && await askToken(error.why)) return upload(path, file, digest, rules, moved);
-    throw error;
-  });
-}
+export const upload = (path, file, digest, rules, moved) => withToken(false, (token) => new Promise((resolve, reject) => {
+  const request = new XMLHttpRequest();
+  request.open('PUT', '/api/v1/firmware/' + path);
+  for (const [name, value] of Object.entries(token)) request.setRequestHeader(name, value);
+  request.setRequestHeader('Content-Type', 'application/octet-stream');
+  if (digest) request.setRequestHeader('Repr-Digest', `sha-256=:${digest}:`);
+  if (rules) request.setRequestHeader('Release-Rules', rules);
+  request.upload.onprogress = (event) => moved(event.loaded);
+  request.onload = () => {
+    if (request.status < 300) resolve();
+    else reject(problem(request.status, request.responseText, request.getResponseHeader('WWW-Authenticate')));
+  };
+  request.onerror = () => reject(new Problem(0, t('offline')));
+  request.send(file);
+}));
 
 /** Lets the server make a package of a .soc file; returns name and bytes. */
 export async function makePackage(file, query) {
-  let reply;
-  try {
-    reply = await fetch('/api/v1/pack/' + encodeURIComponent(file.name) + '?' + query, {
-      method: 'POST', headers: { ...authorised(), 'Content-Type': 'application/octet-stream' }, body: file, cache: 'no-store',
-    });
-  } catch {
-    throw new Problem(0, t('offline'));
-  }
-  const why = tokenProblem(reply.status, reply.headers.get('WWW-Authenticate'));
-  if (why && await askToken(why)) return makePackage(file, query);
-  if (!reply.ok) throw problem(reply.status, await reply.text().catch(() => ''));
-  const [, name] = /filename\*?=(?:UTF-8''|")([^"]+)/.exec(reply.headers.get('Content-Disposition'));
-  return { name: decodeURIComponent(name), bytes: await reply.blob() };
+  const { body, headers } = await withToken(false, (token) => request('pack/' + encodeURIComponent(file.name) + '?' + query, {
+    method: 'POST', headers: { ...token, 'Content-Type': 'application/octet-stream' }, body: file,
+  }, 'blob'));
+  const [, name] = /filename\*?=(?:UTF-8''|")([^"]+)/.exec(headers.get('Content-Disposition'));
+  return { name: decodeURIComponent(name), bytes: body };
 }
 
 /** Downloads a whole list as a file. Spreadsheets need a byte order mark to read CSV as UTF-8. */
-async function save(list, query, format) {
-  let reply;
+async function save(list, query, format, knob) {
+  knob.disabled = true;
   try {
-    reply = await fetch(`/api/v1/${list}?${new URLSearchParams([...query, ['format', format]])}`, { headers: authorised(), cache: 'no-store' });
-    if (!reply.ok) throw problem(reply.status, await reply.text());
-    const file = new Blob([format === 'csv' ? '\ufeff' : '', await reply.blob()], { type: reply.headers.get('Content-Type') });
+    const { body, headers } = await withToken(true, (token) => request(`${list}?${new URLSearchParams([...query, ['format', format]])}`, { headers: token }, 'blob'));
+    const file = new Blob([format === 'csv' ? '\ufeff' : '', body], { type: headers.get('Content-Type') });
     const href = URL.createObjectURL(file);
     h('a', { href, download: decodeURIComponent(list).replaceAll('/', '-') + '.' + format }).click();
     setTimeout(() => URL.revokeObjectURL(href), 60000);
   } catch (error) {
-    toast(reply ? error.message : t('offline'), true);
+    toast(error.message, true);
   }
+  knob.disabled = false;
 }
 
 /** Buttons that download a list of the API; `query` returns the pairs of its filter. */
 export const exports = (list, query = () => []) => h('div.acts', { role: 'group', 'aria-label': t('download') },
-  ['csv', 'json'].map((format) => button('save-' + format, 'drop', format.toUpperCase(), () => save(list, query(), format), '.quiet')));
+  ['csv', 'json'].map((format) => button('save-' + format, 'drop', format.toUpperCase(), (event) => save(list, query(), format, event.currentTarget), '.quiet')));
 
 /** Encodes bytes as Base64. */
 export const base64 = (buffer) => btoa(Array.from(new Uint8Array(buffer), (byte) => String.fromCharCode(byte)).join(''));

@@ -1,7 +1,7 @@
 // Devices: list, update progress of each, and lifting of holds. A fleet may have 200,000 devices, so the
 // list is read page by page, and the server does the search.
 
-import { ago, api, ask, button, bytes, exact, exports, h, icon, number, put, said, span, t, toast } from './base.js';
+import { ago, answerOrder, api, ask, button, bytes, exact, exports, h, icon, number, put, said, span, t, toast } from './base.js';
 import { result } from './explain.js';
 
 const SORTS = ['last_seen', 'first_seen', 'id', 'project', 'version', 'platform', 'state'];
@@ -92,11 +92,14 @@ function one(main, id) {
       h('p', {}, h('a.button', { href: '#/explain?' + query }, icon('explain'), t('whyThis'))));
   }
 
+  const order = answerOrder();
+
   async function load() {
+    const isLate = order();
     try {
       const device = await api('GET', 'devices/' + encodeURIComponent(id));
       const text = JSON.stringify(device);
-      if (gone || text === last) return;
+      if (gone || isLate() || text === last) return;
       last = text;
       draw(device);
     } catch (error) {

@@ -42,6 +42,7 @@ async function look(item) {
   const mine = item.turn;
   item.state = 'looking';
   item.error = '';
+  forget(item);
   try {
     if (!item.soc && Boolean(item.project) !== Boolean(item.version)) throw new Error(t('bothOrNone'));
     if (item.file.size === 0) throw new Error(t('emptyFile'));
@@ -50,7 +51,6 @@ async function look(item) {
       const facts = ['project', 'version', 'bsp'].filter((key) => item[key]).map((key) => [key, item[key]]);
       const made = await makePackage(item.file, new URLSearchParams(facts));
       if (mine !== item.turn) return;
-      forget(item);
       item.made = { ...made, url: URL.createObjectURL(made.bytes) };
     }
     const head = base64(await content(item).slice(0, 4096).arrayBuffer());
@@ -117,6 +117,7 @@ function card(item, remove) {
   const again = () => {
     item.turn += 1;
     item.state = 'looking';
+    item.sure = false;
     body.inert = true;
     clearTimeout(timer);
     timer = setTimeout(() => look(item), item.soc ? 1000 : 350);
@@ -212,10 +213,13 @@ export function show(main, route, context) {
     choose.focus();
   };
   redraw = () => list.replaceChildren(...items.map((item) => card(item, remove)));
-  main.append(h('div.title', {}, h('h1', {}, t('drop'))), context.summary && !context.summary.writable && h('p.note', {}, icon('lock'), t('readonly')) || '',
+  const note = h('p.note', {}, icon('lock'), t('readonly'));
+  const tick = () => { note.hidden = !context.summary || context.summary.writable; };
+  tick();
+  main.append(h('div.title', {}, h('h1', {}, t('drop'))), note,
     choose, zone,
     h('div.search', {}, h('div.field', {}, h('label', { for: 'to-project' }, t('project')), project), h('div.field', {}, h('label', { for: 'to-version' }, t('version')), version)),
     h('p.small', {}, t('dropWhere')), list);
   redraw();
-  return { leave: () => { redraw = () => {}; for (const item of items) { item.draw = null; item.moved = null; } } };
+  return { tick, leave: () => { redraw = () => {}; for (const item of items) { item.draw = null; item.moved = null; } } };
 }

@@ -29,13 +29,15 @@ export function show(main, route) {
   const proto = h('select', { id: 'e-proto', name: 'proto' }, ['http', 'udp'].map((one) => h('option', { value: one }, one.toUpperCase())));
   const out = h('div', { role: 'status' });
 
+  let asked = 0;
+
   async function ask(request) {
+    asked += 1;
+    const mine = asked;
     out.classList.add('busy');
-    try {
-      out.replaceChildren(result(await api('POST', 'explain', request)));
-    } catch (error) {
-      out.replaceChildren(h('p.note', {}, icon('warn'), said(error.message)));
-    }
+    const shown = await api('POST', 'explain', request).then(result, (error) => h('p.note', {}, icon('warn'), said(error.message)));
+    if (mine !== asked) return;
+    out.replaceChildren(shown);
     out.classList.remove('busy');
     if (out.getBoundingClientRect().top > innerHeight - 120) out.scrollIntoView({ block: 'nearest' });
   }
@@ -52,7 +54,7 @@ export function show(main, route) {
   const explain = (request) => { paste.value = request; ask({ request }); };
   const device = route.query.get('device');
   if (route.query.get('request')) explain(route.query.get('request'));
-  else if (device) api('GET', 'devices/' + encodeURIComponent(device)).then((found) => explain(found.request), (error) => out.replaceChildren(h('p.note', {}, icon('warn'), said(error.message))));
+  else if (device) api('GET', 'devices/' + encodeURIComponent(device)).then((found) => { if (!paste.value) explain(found.request); }, (error) => out.replaceChildren(h('p.note', {}, icon('warn'), said(error.message))));
   else if (route.query.get('firmware_name')) fields.requestSubmit();
   return {};
 }

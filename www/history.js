@@ -10,7 +10,8 @@ const WIDTH = 600;
 const HEIGHT = 160;
 const FRESH = 60e3;
 
-/** Replies and chosen spans by path: a card is redrawn whenever its numbers change. */
+/** Replies, chosen spans and the function that draws the chart shown, by path: a card is redrawn whenever its numbers
+ * change. */
 const kept = new Map();
 let ids = 0;
 
@@ -22,6 +23,7 @@ function foldedChart(name, words, title, list, query, read) {
   const known = kept.get(path) || { reply: null, at: 0, span: 'hours' };
   kept.set(path, known);
   const draw = () => {
+    if (known.error) body.replaceChildren(h('p.small', {}, known.error));
     if (!known.reply) return;
     const table = body.querySelector('[data-key=table]');
     body.replaceChildren(...chart(title, known, read, draw), exports(list, () => query));
@@ -31,15 +33,16 @@ function foldedChart(name, words, title, list, query, read) {
   const load = async () => {
     if (Date.now() - known.at < FRESH) return;
     known.at = Date.now();
+    const before = JSON.stringify(known.reply);
     try {
-      const before = JSON.stringify(known.reply);
-      known.reply = await api('GET', path);
-      if (JSON.stringify(known.reply) !== before) draw();
+      [known.reply, known.error] = [await api('GET', path), ''];
     } catch (error) {
-      [known.at, known.reply] = [0, null];
-      body.replaceChildren(h('p.small', {}, error.message));
+      [known.at, known.reply, known.error] = [0, null, error.message];
     }
+    // The card may have been redrawn meanwhile.
+    if (JSON.stringify(known.reply) !== before || known.error) known.draw();
   };
+  known.draw = draw;
   draw();
   const box = h('details', { 'data-key': name }, h('summary', {}, words), body);
   box.refresh = () => { if (box.open) load(); };

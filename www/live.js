@@ -1,7 +1,7 @@
 // Live: current checks and downloads, from the event stream. Without the stream, the chart and the numbers
 // are still updated every few seconds.
 
-import { api, bytes, clock, h, icon, number, s, said, t } from './base.js';
+import { answerOrder, api, bytes, clock, h, icon, number, s, said, t } from './base.js';
 import { progress } from './devices.js';
 
 const KEPT = 150;
@@ -27,12 +27,19 @@ export function collect(kind, data) {
     downloads.set(data.number, known);
     if (data.result) {
       setTimeout(() => {
-        downloads.delete(data.number);
+        if (downloads.get(data.number) === known) downloads.delete(data.number);
         if (draw) draw();
       }, LINGER);
     }
     if (draw) draw();
   }
+}
+
+/** Removes all downloads when the event stream begins or ends: their ends may be missed, and a server that was restarted
+ * counts from one again. Those that continue are reported again. */
+export function forgetDownloads() {
+  downloads.clear();
+  if (draw) draw();
 }
 
 /** Sixty bars in an SVG with units of its own; the words around it are HTML. */
@@ -68,10 +75,13 @@ export function show(main, route, context) {
 
   // ---- rates
 
+  const order = answerOrder();
+
   async function load() {
+    const isLate = order();
     try {
       const { slots } = await api('GET', 'rates');
-      if (gone) return;
+      if (gone || isLate()) return;
       const all = Array.from({ length: Math.max(0, 60 - slots.length) }, () => ({ checks: 0, offers: 0, bytes: 0 })).concat(slots);
       const sum = (key) => all.reduce((total, slot) => total + slot[key], 0);
       const busiest = all.reduce((most, slot) => Math.max(most, slot.checks), 0);

@@ -12,6 +12,8 @@ const ROWS = 10;
 const wide = matchMedia('(min-width: 1280px)');
 const PAGES = 6;
 
+const matches = (release, text) => name(release).toLowerCase().includes(text.toLowerCase());
+
 /** Link to the devices of a filter. */
 const devicesOf = (filter) => '#/devices?' + new URLSearchParams(filter);
 
@@ -152,6 +154,8 @@ export function show(main, route, context) {
   let busy = false;
   let again = false;
   let gone = false;
+  /** Number of pages to read. */
+  let wanted = 1;
   let soon = null;
 
   function project([title, all], was) {
@@ -174,10 +178,10 @@ export function show(main, route, context) {
     const { summary } = context;
     filter.hidden = releases.length < 4;
     const writable = !summary || summary.writable;
-    const wanted = filter.value.trim().toLowerCase();
+    const searched = filter.value.trim();
     const projects = new Map();
     for (const release of releases) {
-      if (wanted && !name(release).toLowerCase().includes(wanted)) continue;
+      if (!matches(release, searched)) continue;
       if (!projects.has(release.project)) projects.set(release.project, []);
       projects.get(release.project).push({ ...release, writable });
     }
@@ -193,7 +197,7 @@ export function show(main, route, context) {
     (part) => (part.above ? h('p.note', {}, icon('warn'), h('a', { href: devicesOf({ project: part.above.project, version: part.above.version }) }, t('above', number(part.above.devices), part.above.project, part.above.version))) : part.id === 'readonly' ? h('p.note', {}, icon('lock'), t('readonly')) : remarks(part.id, part.list, part.count)));
     if (nothing) reconcile(list, [['', 'empty']], () => 'empty', empty);
     else reconcile(list, [...projects].map((entry) => [...entry, wide.matches]), (entry) => entry[0], project);
-    more.replaceChildren(...(next ? [button('more', null, t('more'), () => load(true))] : []));
+    more.replaceChildren(...(next ? [button('more', null, t('more'), () => { wanted += 1; load(); })] : []));
     reconcile(rest, [listed('warnings'), listed('ignored')].filter(Boolean), (part) => part.id,
       (part) => h('details', { 'data-key': part.id }, h('summary', {}, t(part.id, number(part.count))), h('div.rest', {}, remarks(part.id, part.list, part.count))));
   }
@@ -208,20 +212,25 @@ export function show(main, route, context) {
     known = next ? null : now;
   }
 
-  /** Reloads all pages that are shown; one more if `further`. Requests during a load cause one further load
+  /** Reloads all pages that are shown, and the project in the filter. Requests during a load cause one further load
    * after it. */
-  async function load(further = false) {
+  async function load() {
     if (busy) { again = true; return; }
     busy = true;
     try {
       const pages = [];
-      const count = releases ? releases.length : 0;
       let cursor = null;
+      let count = 0;
       do {
         const page = await api('GET', 'releases?limit=200' + (cursor ? '&after=' + encodeURIComponent(cursor) : ''));
         pages.push(...page.releases);
         cursor = page.next;
-      } while (cursor && (pages.length < count || (further === true && pages.length <= count)));
+        count += 1;
+      } while (cursor && count < wanted);
+      const project = filter.value.trim();
+      if (cursor && project && !pages.some((release) => matches(release, project))) {
+        pages.push(...(await api('GET', 'releases?project=' + encodeURIComponent(project))).releases);
+      }
       files = await notServed();
       releases = pages;
       next = cursor;
@@ -236,13 +245,7 @@ export function show(main, route, context) {
 
   filter.oninput = draw;
   wide.addEventListener('change', draw);
-  filter.onchange = async () => {
-    const wanted = filter.value.trim();
-    if (!next || !wanted || list.children.length) return;
-    const page = await api('GET', 'releases?project=' + encodeURIComponent(wanted)).catch(() => ({ releases: [] }));
-    releases = releases.concat(page.releases);
-    draw();
-  };
+  filter.onchange = () => { if (next && !list.children.length) load(); };
   load();
   let ticks = 0;
   return {

@@ -1,7 +1,7 @@
 // Rules of one release: actions and an editor. Before anything is written, the server counts the devices that would
 // get another reply; the page does not count.
 
-import { api, ask, button, h, icon, moment, number, reconcile, said, t, toast } from './base.js';
+import { answerOrder, api, ask, button, h, icon, moment, number, reconcile, said, t, toast } from './base.js';
 
 export const name = (release) => release.project + ' ' + release.version;
 const path = (release) => [release.project, release.version].map(encodeURIComponent).join('/');
@@ -26,20 +26,27 @@ export function effect(answer) {
     counts.others.length > 0 && h('details', { 'data-key': 'others' }, h('summary', {}, t('whyNot')), list(counts.others))];
 }
 
-/** Passes previews of `edits()` to `draw`, with one request at a time; `changed` requests another. */
+/** Passes previews of `edits()` to `draw`, with one request at a time; `changed` requests another. An answer to earlier
+ * edits is not drawn. If the server does not answer, the request is repeated. */
 function previews(project, edits, draw) {
   let timer = null;
   let busy = false;
   let again = false;
-  const run = async () => {
+  let turn = 0;
+  const later = (ms) => { clearTimeout(timer); timer = setTimeout(run, ms); };
+  async function run() {
     if (busy) { again = true; return; }
     busy = true;
-    const answer = await api('POST', 'preview', { project, edits: edits() }).catch((error) => ({ error: error.message }));
+    const mine = turn;
+    const answer = await api('POST', 'preview', { project, edits: edits() }).catch((error) => ({ error: error.message, status: error.status }));
     busy = false;
-    if (again) { again = false; run(); } else draw(answer);
-  };
+    if (again) { again = false; run(); return; }
+    if (mine !== turn) return;
+    if (answer.status === 0 || answer.status >= 500) later(5000);
+    draw(answer);
+  }
   run();
-  return { changed: () => { clearTimeout(timer); timer = setTimeout(run, 300); }, leave: () => { clearTimeout(timer); draw = () => {}; } };
+  return { changed: () => { turn += 1; later(300); }, leave: () => { turn += 1; again = false; clearTimeout(timer); } };
 }
 
 /** Box with the effect of edits of `release`. */
@@ -97,16 +104,15 @@ export async function percent(release, again) {
   change(release, 'percent', { percent: n >= 100 ? null : n }, t('percentDone', name(release), n)).then(again);
 }
 
-/** Moves the release aside. */
+/** Moves the release aside; resolves to whether it was. */
 async function retire(release) {
   const { box, leave } = effects(release, null, { retire: true });
   const sure = await ask(t('retireTitle', name(release)), [h('p', {}, t('retireMeans')), box,
     h('p.small', {}, t('retireUndo'), ' ', h('code', {}, `mv firmware/.retired/${release.project}/${release.version} firmware/${release.project}/${release.version}`))], t('retire'), () => true, true);
   leave();
-  if (!sure) return;
-  await api('POST', `releases/${path(release)}/retire`, {}).then(
-    ({ moved }) => { toast(t('retired', name(release), moved.map((one) => one.to).join(', '))); location.hash = '#/releases'; },
-    (error) => toast(error.message, true));
+  return sure && api('POST', `releases/${path(release)}/retire`, {}).then(
+    ({ moved }) => { toast(t('retired', name(release), moved.map((one) => one.to).join(', '))); return true; },
+    (error) => { toast(error.message, true); return false; });
 }
 
 /** States what the devices that run the release would get. */
@@ -245,19 +251,14 @@ function editor(release, saved) {
   /** Starts again from the file in the folder. */
   function begin() {
     leave();
+    save.disabled = true;
     Object.assign(state, { text: null, keys: {} });
-    let sent = {};
-    const edits = () => {
-      sent = { ...state.keys };
-      return [{ version: release.version, keys: sent, ...(state.text !== null && { text: state.text }) }];
-    };
+    const edits = () => [{ version: release.version, keys: state.keys, ...(state.text !== null && { text: state.text }) }];
     ({ leave, changed } = previews(release.project, edits, (answer) => {
       if (answer.error) { box.replaceChildren(said(answer.error, 'p')); return; }
       const [edit] = answer.edits;
       if (state.etag === null) Object.assign(state, { etag: edit.etag, from: edit.text });
-      state.text = edit.text;
-      // Input since the request is sent with the next one.
-      for (const key of Object.keys(sent)) if (state.keys[key] === sent[key]) delete state.keys[key];
+      Object.assign(state, { text: edit.text, keys: {} });
       draw(edit, answer);
     }));
   }
@@ -289,7 +290,9 @@ function editor(release, saved) {
 
   async function write(event) {
     event.preventDefault();
-    save.disabled = true;
+    const active = document.activeElement;
+    // Input would be lost when the file is read again.
+    element.inert = true;
     try {
       await put(release, state.text, state.etag);
       toast(t('saved', name(release)));
@@ -298,8 +301,10 @@ function editor(release, saved) {
       saved();
     } catch (error) {
       toast(error.message, true);
-      changed();
+      typed();
     }
+    element.inert = false;
+    if (document.activeElement === document.body) active.focus();
   }
 
   begin();
@@ -318,6 +323,8 @@ export function one(main, id, context, draw) {
   let gone = false;
   let shown = false;
   let rules = null;
+  let all = [];
+  const order = answerOrder();
 
   async function releases() {
     const all = [];
@@ -330,17 +337,19 @@ export function one(main, id, context, draw) {
   }
 
   async function load() {
+    const isLate = order();
     try {
-      const all = await releases();
+      const read = await releases();
+      if (gone || isLate()) return;
+      all = read;
       const found = all.find((one) => one.version === version);
       if (!found) throw new Error(t('noRelease', id));
       const release = { ...found, writable: !context.summary || context.summary.writable };
-      if (gone) return;
       shown = true;
       const acts = [all.length > 1 && button('rollback', 'back', t('rollBack') + '…', () => rollBack(release, all, load)),
-        button('retire', null, t('retire') + '…', () => retire(release))];
-      reconcile(at, [release], () => id, () => draw(release, load, acts));
-      if (rules || !release.writable) return;
+        button('retire', null, t('retire') + '…', () => retire(release).then((done) => { if (done && !gone) location.hash = '#/releases'; }))];
+      reconcile(at, [{ ...release, others: all.length > 1 }], () => id, () => draw(release, load, acts));
+      if (rules || !context.summary || !context.summary.writable) return;
       rules = editor(release, load);
       body.replaceChildren(rules.element);
     } catch (error) {

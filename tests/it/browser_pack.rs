@@ -98,6 +98,9 @@ fn a_factory_file_without_a_package_shows_the_reason_and_takes_missing_values() 
     browser.fill(".file .field + .field input", "1.0.2");
     browser.fill(".file .field + .field + .field input", "Air780EPM");
     browser.wait_text(".file .note", "METER_2020.1.2_LuatOS-SoC_Air780EPM.bin");
+    // A refusal is not mixed with the package that was made before.
+    browser.fill(".file .field + .field input", "1.0");
+    browser.wait_text(".file .bad", "No package can be made");
     // The browser reports the refusals as failed requests.
     browser.console();
 }

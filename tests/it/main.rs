@@ -14,6 +14,7 @@ mod browser_chinese;
 mod browser_devices;
 mod browser_looks;
 mod browser_pack;
+mod browser_races;
 mod browser_rollout;
 mod browser_rules;
 mod chaos;
