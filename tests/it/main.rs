@@ -15,6 +15,7 @@ mod browser_devices;
 mod browser_looks;
 mod browser_pack;
 mod browser_races;
+mod browser_races_lists;
 mod browser_rollout;
 mod browser_rules;
 mod chaos;
