@@ -168,15 +168,13 @@ fn wait(child: &mut Child, deadline: Duration) -> io::Result<Option<ExitStatus>>
 mod tests {
     use super::*;
     use crate::os::scratch::Scratch;
-    use std::os::unix::fs::PermissionsExt;
 
+    /// Writes a script and returns the command that runs it. The shell reads the script: a file that was just written
+    /// cannot be executed (ETXTBSY) while a child that another test has forked still has it open for writing.
     fn script(folder: &Scratch, text: &str) -> Vec<String> {
-        folder.write("script.sh", format!("#!/bin/sh\n{text}\n").as_bytes());
-        let path = folder.path().join("script.sh");
-        let mode = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(&path, mode).unwrap();
-        let words = [path.to_str().unwrap(), folder.path().to_str().unwrap(), "*"];
-        words.map(str::to_owned).to_vec()
+        let path = folder.write("script.sh", format!("{text}\n").as_bytes());
+        let (path, folder) = (path.to_str().unwrap(), folder.path().to_str().unwrap());
+        ["/bin/sh", path, folder, "*"].map(str::to_owned).to_vec()
     }
 
     #[test]

@@ -7,7 +7,7 @@
 #![cfg(feature = "lab")]
 
 use crate::common;
-use crate::proxies::{Proxy, command, free_address, launch, nginx_paths};
+use crate::proxies::{Proxy, command, launch, nginx_paths};
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,7 +17,8 @@ use common::datagrams::{Device, Stream};
 use common::documents;
 use common::packages::noise;
 use common::{
-    PATIENCE, Place, Reply, Server, both, connect_from, get, get_with, luat, reply, run, wait_until,
+    PATIENCE, Place, Reply, Server, both, connect_from, free_address, get, get_with, luat, reply,
+    run, wait_until,
 };
 use serde_json::Value;
 

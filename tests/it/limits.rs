@@ -334,7 +334,7 @@ fn a_half_received_head_is_answered_at_the_stop() {
     assert_eq!(reply.status, 503);
 }
 
-/// The first 12 bytes of the reply to these segments, which are sent with short gaps; waits for one second.
+/// The first 12 bytes of the reply to these segments, which are sent with short gaps; waits for five seconds.
 fn first_words(server: &Server, segments: &[&str]) -> String {
     let mut stream = connect_from(None, server.http, 0);
     for segment in segments {
@@ -342,7 +342,7 @@ fn first_words(server: &Server, segments: &[&str]) -> String {
         std::thread::sleep(Duration::from_millis(60));
     }
     stream
-        .set_read_timeout(Some(Duration::from_secs(1)))
+        .set_read_timeout(Some(Duration::from_secs(5)))
         .unwrap();
     let mut bytes = [0; 12];
     match stream.read_exact(&mut bytes) {

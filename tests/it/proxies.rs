@@ -8,13 +8,15 @@
 use crate::common;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use common::documents;
 use common::packages::noise;
-use common::{IMEI, PATIENCE, Place, Server, both, connect_from, get, luat, run, wait_until};
+use common::{
+    IMEI, PATIENCE, Place, Server, both, connect_from, free_address, get, luat, run, wait_until,
+};
 
 /// A proxy; stopped when this value is dropped.
 pub struct Proxy {
@@ -29,12 +31,6 @@ impl Drop for Proxy {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// A free address of this machine.
-pub fn free_address() -> SocketAddr {
-    let held = TcpListener::bind("127.0.0.1:0").unwrap();
-    held.local_addr().unwrap()
 }
 
 /// Configuration lines for the temporary files of nginx. (nginx changes from root to another user, who must have
@@ -67,9 +63,9 @@ fn proxy(
         .filter(|line| !line.contains("[::]"))
         .map(|line| {
             line.replace("127.0.0.1:8080", &server.http.to_string())
-                .replace("listen 80 ", &format!("listen 127.0.0.1:{port} "))
-                .replace("bind :80", &format!("bind 127.0.0.1:{port}"))
-                .replace(":80 {", &format!(":{port} {{"))
+                .replace("listen 80 ", &format!("listen {address} "))
+                .replace("bind :80", &format!("bind {address}"))
+                .replace(":80 {", &format!(":{port} {{\nbind {}", address.ip()))
         })
         .collect();
     let text = make(&lines.join("\n"), &place);

@@ -235,11 +235,9 @@ fn a_url_without_its_question_mark_is_hinted_at_in_the_log() {
         ))
         .must_be_file(&bytes)
         .unwrap();
-    let line = server
-        .log
-        .wait(mark, std::time::Duration::from_secs(5), |line| {
-            texts(line).iter().any(|text| text.contains('?'))
-        });
+    let line = server.log.wait(mark, common::PATIENCE, |line| {
+        texts(line).iter().any(|text| text.contains('?'))
+    });
     assert!(line.is_some(), "no line mentions the missing `?`");
 }
 

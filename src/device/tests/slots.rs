@@ -141,10 +141,11 @@ fn two_downloads_share_the_uplink() {
         ..Limits::default()
     });
     server.publish(&[("P/2.0.0/u.bin", &firmware(1, 32 << 20))]);
+    let streams = [IMEI, "862991443753387"].map(|imei| begin(&server, imei));
+    // Both downloads run now.
     let start = Instant::now();
-    let downloads: Vec<JoinHandle<u64>> = [IMEI, "862991443753387"]
-        .map(|imei| {
-            let mut stream = begin(&server, imei);
+    let downloads: Vec<JoinHandle<u64>> = streams
+        .map(|mut stream| {
             std::thread::spawn(move || {
                 // Bytes that were buffered before both downloads ran are not counted.
                 let mut buffer = vec![0; 64 * 1024];

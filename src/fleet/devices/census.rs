@@ -92,7 +92,7 @@ enum CensusOutcome {
 }
 
 impl CensusOutcome {
-    /// The outcome of an update to the release; `None` if the device is not updating to it.
+    /// The outcome of a device with this progress of its update to the release; `None`: it is not updating to it.
     fn of(progress: Option<Progress>) -> CensusOutcome {
         match progress.map(|progress| (progress.outcome, progress.state)) {
             Some((Some(Outcome::Confirmed), _)) => CensusOutcome::Confirmed,
@@ -150,11 +150,13 @@ impl CensusCounts {
     }
 }
 
-/// Counts of the established devices and of all devices with a whole file, of which a census is one.
+/// Counts of the established devices, and of all devices that have a whole file. A census is the former if there are
+/// enough established devices, otherwise the latter.
 struct CensusTotals {
     /// Number of listed and established devices.
     established: u32,
     of_established: CensusCounts,
+    /// Its networks include those of the established devices.
     of_all: CensusCounts,
 }
 

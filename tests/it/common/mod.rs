@@ -25,7 +25,7 @@ pub mod waits;
 pub mod webdriver;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -77,6 +77,18 @@ impl Rows {
             self.failures.join("\n- ")
         );
     }
+}
+
+/// An address of this machine at which nothing listens. Its host is used by no other test, because a test that runs at
+/// the same time could get the port of a shared one before the program that it is for.
+pub fn free_address() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let [.., number] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    // tests/it/failover/pair.rs uses 127.128 to 127.191.
+    let host = [127, 192 | (high & 0x1f), low, number.clamp(1, 254)];
+    let held = TcpListener::bind((IpAddr::from(host), 0)).unwrap();
+    held.local_addr().unwrap()
 }
 
 /// A window of release.json in the time zone UTC+`zone` that begins and ends this many minutes from now.

@@ -4,6 +4,17 @@ use std::fmt::Write as _;
 
 use super::*;
 
+/// Writes an executable file. Another program writes it: a file that this process had open for writing cannot be
+/// executed (ETXTBSY) while a child that another test has forked still has it open.
+pub fn write_executable(path: &Path, text: &str) {
+    let source = path.with_extension("source");
+    std::fs::write(&source, text).unwrap();
+    let mut install = Command::new("install");
+    let status = install.args(["-m", "755"]).args([&source, path]).status();
+    assert!(status.unwrap().success(), "{}", path.display());
+    std::fs::remove_file(source).unwrap();
+}
+
 /// A temporary folder that contains `firmware/` and `state/`; removed when this value is dropped.
 pub struct Place {
     pub root: PathBuf,

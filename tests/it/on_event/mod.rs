@@ -8,7 +8,6 @@ use crate::common;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -19,6 +18,7 @@ use common::operator::Operator;
 use common::packages::noise;
 use common::{
     IMEI, PATIENCE, Place, Rows, Server, is_event, luat, luat_ota, serve_arguments, wait_until,
+    write_executable,
 };
 use luat_ota::decision::{Check, Verdict};
 use luat_ota::firmware::audience::DeviceId;
@@ -36,8 +36,7 @@ use serde_json::{Value, json};
 /// Writes an executable script into the root of a place.
 fn script(place: &Place, name: &str, text: &str) -> PathBuf {
     let path = place.root.join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    write_executable(&path, &format!("#!/bin/sh\n{text}\n"));
     path
 }
 
