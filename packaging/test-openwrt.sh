@@ -62,6 +62,7 @@ UCI
 what='what is set is handed over'
 has 'procd_set_param|command|/usr/bin/luat-ota|serve' "$what"
 has 'procd_set_param|env|LUAT_OTA_DIR=/mnt/a stick/firmware' "$what"
+has 'procd_set_param|respawn|3600|5|0' "$what"
 has 'procd_append_param|env|LUAT_OTA_HTTP=8080,192.168.1.1:80' "$what"
 has 'procd_append_param|env|LUAT_OTA_UDP_GETS=500' "$what"
 has 'procd_append_param|env|LUAT_OTA_KNOWN_DEVICES_ONLY=1' "$what"

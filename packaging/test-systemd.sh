@@ -25,7 +25,7 @@ pass 'systemd-analyze verify has no word on the units'
 systemd-analyze security --offline=true --threshold=15 "$work/luat-ota.service" >"$work/log" ||
   fail 'systemd-analyze security: over 1.5'
 pass "systemd-analyze security: $(sed -n 's/.*Overall exposure level for luat-ota.service: \([0-9.]*\).*/\1/p' "$work/log")"
-for needed in Type=notify StateDirectory=luat-ota 'ExecReload=/bin/kill -HUP $MAINPID' User=luat-ota; do
+for needed in Type=notify StartLimitIntervalSec=0 StateDirectory=luat-ota 'ExecReload=/bin/kill -HUP $MAINPID' User=luat-ota; do
   grep -qxF "$needed" systemd/luat-ota.service || fail "no $needed"
 done
 

@@ -9,8 +9,9 @@
 use crate::common;
 use crate::proxies::{Proxy, command, launch, nginx_paths};
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use common::datagrams::{Device, Stream};
@@ -398,6 +399,67 @@ fn a_thousand_modules_check_over_udp_behind_nginx_within_a_minute() {
     }
     let elapsed = begun.elapsed();
     println!("1000 modules in {elapsed:?}");
+}
+
+/// Each worker of nginx has its own connections to the servers.
+#[test]
+fn all_packets_of_a_module_come_from_one_port_of_nginx_with_several_workers() {
+    if !has_stream_module() {
+        return;
+    }
+    let (place, packets) = (Place::new(), free_address());
+    // A refused TCP connection would be a failure of the server.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let backend = UdpSocket::bind(listener.local_addr().unwrap()).unwrap();
+    backend.set_read_timeout(Some(PATIENCE)).unwrap();
+    let server = Ports {
+        http: free_address(),
+        packets: backend.local_addr().unwrap(),
+    };
+    let listens = Ports {
+        http: free_address(),
+        packets,
+    };
+    let [main, _, stream] = &blocks("nginx", [server; 2], listens)[..] else {
+        panic!("the document has other blocks");
+    };
+    let root = place.root.display();
+    let text = format!(
+        "load_module {STREAM};\ndaemon off; worker_processes 4; pid {root}/pid; error_log stderr;\n{main}\n\
+         stream {{\n{stream}\n}}\n"
+    );
+    let command = command("nginx", &["-e", "stderr", "-c"]);
+    let Some(_nginx) = launch("nginx", place, packets, &text, command) else {
+        return;
+    };
+    for number in 2..22 {
+        let device = Device::at([127, 0, 0, number].into(), packets);
+        let mut ports = BTreeSet::new();
+        for _ in 0..40 {
+            device.socket.send_to(b"check", packets).unwrap();
+            let mut buffer = [0; 100];
+            let (_, from) = backend.recv_from(&mut buffer).unwrap();
+            ports.insert(from.port());
+        }
+        assert_eq!(ports.len(), 1, "module {number}: {ports:?}");
+    }
+}
+
+/// The server closes such a connection, and nginx counts that as a failure of the server.
+#[test]
+fn large_bodies_do_not_reach_the_servers_behind_nginx() {
+    let (bytes, secret) = (noise(102, 3000), Place::new());
+    let servers = servers(&bytes, &secret);
+    let Some(balancer) = nginx(&servers) else {
+        return;
+    };
+    let head = "POST /luat/update HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n";
+    let mut stream = TcpStream::connect(balancer.proxy.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 413");
 }
 
 #[test]

@@ -325,6 +325,54 @@ fn while_rclone_copies_from_an_s3_store_and_either_is_killed_only_whole_files_ar
     });
 }
 
+#[test]
+fn a_copy_that_begins_while_another_one_runs_publishes_nothing() {
+    if !can_run(&["rsync", "rclone", "flock"]) {
+        return;
+    }
+    for number in [0, 1] {
+        let origin = Place::new();
+        let text = |to: &Path| {
+            let text = recipe(number).replace(
+                "origin:/srv/luat-ota",
+                &origin.firmware().display().to_string(),
+            );
+            text.replace("/srv/luat-ota", &to.display().to_string())
+        };
+        let from = origin.firmware().display().to_string();
+        let variables = [
+            ("RCLONE_CONFIG", "/dev/null"),
+            ("RCLONE_CONFIG_ORIGIN_TYPE", "alias"),
+            ("RCLONE_CONFIG_ORIGIN_REMOTE", &from),
+            ("RCLONE_LOG_LEVEL", "ERROR"),
+        ];
+        let slowly = [&variables[..], &[("RCLONE_BWLIMIT", "100k")]].concat();
+        let origin_is =
+            |bytes: &[u8]| write(&origin.firmware(), "firmware/P/1.0.1/UPDATE.bin", bytes);
+        origin_is(&noise(610, SIZE));
+        let to = Place::new();
+        std::fs::create_dir_all(to.firmware()).unwrap();
+        let text = text(&to.firmware());
+        let published = || {
+            let names = files_under(&to.firmware()).into_iter();
+            names
+                .filter(|name| !format!("/{name}").contains("/."))
+                .count()
+        };
+        let mut first = start_writing(
+            &to.firmware(),
+            &text.replace("rsync -a --timeout", "rsync -a --bwlimit=100 --timeout"),
+            &slowly,
+        );
+        let second = Script::run(&text, &variables);
+        assert!(!first.is_over(), "too fast");
+        assert_eq!(second.code(), Some(1), "{text}");
+        assert_eq!(published(), 0);
+        assert!(first.finish().success());
+        assert_eq!(published(), 1);
+    }
+}
+
 // Syncthing 1.19: lib/fs/tempname.go, lib/model/folder_sendrecv.go.
 #[test]
 fn only_whole_files_are_offered_while_syncthing_changes_the_folder() {
