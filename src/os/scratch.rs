@@ -10,17 +10,13 @@ impl Scratch {
     /// Creates an empty folder.
     pub(crate) fn new() -> Scratch {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        loop {
-            let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let name = format!("luat-ota-os-{}-{number}", std::process::id());
-            let path = std::env::temp_dir().join(name);
-            match std::fs::create_dir(&path) {
-                Ok(()) => return Scratch(path),
-                // Left by a killed process with the same id.
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => panic!("{}: {error}", path.display()),
-            }
-        }
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("luat-ota-os-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        // Left by a killed process with the same id.
+        let _usually_missing = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).unwrap();
+        Scratch(path)
     }
 
     /// Path of the folder.

@@ -3,7 +3,7 @@
 //!
 //! docs/evidence.md states which devices count, and why.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::Devices;
 use super::record::DeviceRecord;
@@ -12,7 +12,7 @@ use crate::firmware::audience::{DeviceId, cohort};
 use crate::firmware::rules::Rules;
 use crate::firmware::version::Version;
 use crate::fleet::clock::Stamp;
-use crate::fleet::progress::{Outcome, Progress, State, TargetId, patience};
+use crate::fleet::progress::{TargetId, patience};
 use crate::fleet::releases::ProjectId;
 use crate::fleet::releases::fuse::{Census, Group, OutcomeCounts};
 use crate::fleet::shared::OutcomeKind;
@@ -31,21 +31,18 @@ pub struct EstablishedWalk {
 }
 
 /// Up to two different networks, as numbers.
-#[derive(Clone, Copy, Default)]
-struct NetworkPair([Option<u64>; 2]);
+#[derive(Default)]
+struct NetworkPair(BTreeSet<u64>);
 
 impl NetworkPair {
     fn add(&mut self, network: Option<u64>) {
-        let Some(network) = network else { return };
-        match &mut self.0 {
-            [one @ None, _] => *one = Some(network),
-            [Some(one), two @ None] if *one != network => *two = Some(network),
-            _ => {}
+        if !self.is_two() {
+            self.0.extend(network);
         }
     }
 
     fn is_two(&self) -> bool {
-        self.0.iter().all(Option::is_some)
+        self.0.len() == 2
     }
 }
 
@@ -58,21 +55,20 @@ struct Count {
 }
 
 impl Count {
-    fn add(&mut self, network: Option<u64>, outcome: CensusOutcome) {
+    fn add(&mut self, device: &CensusDevice) {
         self.admitted += 1;
-        let count = match outcome {
-            CensusOutcome::Unknown => return,
-            CensusOutcome::Confirmed => &mut self.outcomes.confirmed,
-            CensusOutcome::Reverted => &mut self.outcomes.reverted,
-            CensusOutcome::Silent => &mut self.outcomes.silent,
-        };
-        *count += 1;
-        if let CensusOutcome::Reverted = outcome {
-            self.reverted_in.add(network);
+        match device.outcome {
+            Some(OutcomeKind::Confirmed) => self.outcomes.confirmed += 1,
+            Some(OutcomeKind::Reverted | OutcomeKind::FellBack) => {
+                self.outcomes.reverted += 1;
+                self.reverted_in.add(device.network);
+            }
+            Some(OutcomeKind::Silent) => self.outcomes.silent += 1,
+            Some(OutcomeKind::Delivered | OutcomeKind::Sent) | None => {}
         }
     }
 
-    fn group(&self, networks: NetworkPair) -> Group {
+    fn group(&self, networks: &NetworkPair) -> Group {
         Group {
             outcomes: self.outcomes,
             admitted: self.admitted,
@@ -82,44 +78,24 @@ impl Count {
     }
 }
 
-/// Outcome of a device for the release; `Unknown` if it has none yet.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum CensusOutcome {
-    Unknown,
-    Confirmed,
-    Reverted,
-    Silent,
-}
-
-impl CensusOutcome {
-    /// The outcome of a device with this progress of its update to the release; `None`: it is not updating to it.
-    fn of(progress: Option<Progress>) -> CensusOutcome {
-        match progress.map(|progress| (progress.outcome, progress.state)) {
-            Some((Some(Outcome::Confirmed), _)) => CensusOutcome::Confirmed,
-            Some((Some(Outcome::Reverted | Outcome::FellBack), _)) => CensusOutcome::Reverted,
-            Some((None, State::Silent)) => CensusOutcome::Silent,
-            _ => CensusOutcome::Unknown,
-        }
-    }
-
-    /// The outcome that a peer has seen.
-    fn of_peer(kind: OutcomeKind) -> CensusOutcome {
-        match kind.state() {
-            State::Confirmed => CensusOutcome::Confirmed,
-            State::Reverted => CensusOutcome::Reverted,
-            State::Silent => CensusOutcome::Silent,
-            _ => CensusOutcome::Unknown,
-        }
-    }
-}
-
 /// A device in a census.
 struct CensusDevice {
     /// Number of its network, if that is known.
     network: Option<u64>,
-    outcome: CensusOutcome,
+    /// Outcome of its delivery; `None` if it has not got a whole file of the release.
+    outcome: Option<OutcomeKind>,
     /// Place of its target in the release; `None` if it may be offered any of them.
     target: Option<usize>,
+}
+
+impl CensusDevice {
+    /// Whether the update has a result, or the device is silent.
+    fn is_heard(&self) -> bool {
+        !matches!(
+            self.outcome,
+            None | Some(OutcomeKind::Delivered | OutcomeKind::Sent)
+        )
+    }
 }
 
 /// Counts for one choice of devices.
@@ -130,21 +106,12 @@ struct CensusCounts {
 }
 
 impl CensusCounts {
-    fn new(targets: usize) -> CensusCounts {
-        CensusCounts {
-            groups: std::iter::repeat_with(Count::default)
-                .take(targets + 1)
-                .collect(),
-            networks: NetworkPair::default(),
-        }
-    }
-
     /// Adds a device to the counts.
     fn add(&mut self, device: &CensusDevice) {
         for (place, count) in self.groups.iter_mut().enumerate() {
             let is_of = place == 0 || device.target.is_none_or(|at| at + 1 == place);
             if is_of {
-                count.add(device.network, device.outcome);
+                count.add(device);
             }
         }
     }
@@ -156,16 +123,20 @@ struct CensusTotals {
     /// Number of listed and established devices.
     established: u32,
     of_established: CensusCounts,
-    /// Its networks include those of the established devices.
+    /// Counts whose networks include those of the established devices.
     of_all: CensusCounts,
 }
 
 impl CensusTotals {
     fn new(targets: usize) -> CensusTotals {
+        let counts = || CensusCounts {
+            groups: (0..=targets).map(|_| Count::default()).collect(),
+            networks: NetworkPair::default(),
+        };
         CensusTotals {
             established: 0,
-            of_established: CensusCounts::new(targets),
-            of_all: CensusCounts::new(targets),
+            of_established: counts(),
+            of_all: counts(),
         }
     }
 
@@ -193,7 +164,7 @@ impl CensusTotals {
         let groups = counts.groups.iter();
         Census {
             established: self.established,
-            groups: groups.map(|count| count.group(counts.networks)).collect(),
+            groups: groups.map(|count| count.group(&counts.networks)).collect(),
         }
     }
 }
@@ -282,11 +253,10 @@ impl Devices {
             counted_here.extend(peer.filter(|_| target.is_some()).map(|peer| peer.device));
             let device = CensusDevice {
                 network: self.census_network(record),
-                outcome: CensusOutcome::of(progress),
+                outcome: progress.and_then(OutcomeKind::of),
                 target,
             };
-            let has_outcome = device.outcome != CensusOutcome::Unknown;
-            if is_counted || has_outcome && self.is_established_at_peers(record.device) {
+            if is_counted || device.is_heard() && self.is_established_at_peers(record.device) {
                 // The device was not seen for three of its intervals.
                 let is_absent = now.since(record.last.max(self.began)) > patience(record.interval);
                 // A device that sent a check since the release was published, and was not offered it, is not admitted.
@@ -294,13 +264,10 @@ impl Devices {
                     record.last < release.first
                         && admits(admitted, project_name, number, record.device)
                 };
-                let is_admitted = !is_absent && (target.is_some() || may_update());
-                totals.add_established(&device, has_outcome || is_admitted);
+                let may_get = !is_absent && (target.is_some() || may_update());
+                totals.add_established(&device, device.is_heard() || may_get);
             }
-            let had_all = progress.is_some_and(|progress| {
-                !matches!(progress.state, State::Offered | State::Downloading)
-            });
-            if has_outcome || had_all {
+            if device.outcome.is_some() {
                 totals.add_with_file(&device);
             }
         }
@@ -335,7 +302,7 @@ impl Devices {
             .position(|id| self.has_content(*id, peer.content.content));
         CensusDevice {
             network: (network != 0).then_some(network),
-            outcome: CensusOutcome::of_peer(peer.outcome.kind),
+            outcome: Some(peer.outcome.kind),
             target: Some(target.unwrap_or(targets.len())),
         }
     }
@@ -348,23 +315,15 @@ fn admits(
     version: Option<Version>,
     device: DeviceId,
 ) -> bool {
-    let named = rules
-        .allow
-        .as_ref()
-        .is_some_and(|allow| allow.lists_singly(device));
-    let in_rollout = || match (percent, version) {
+    let (allow, deny) = (rules.allow.as_ref(), rules.deny.as_ref());
+    let is_named = allow.is_some_and(|allow| allow.lists_singly(device));
+    let is_in_rollout = || match (percent, version) {
         (Some(percent), Some(version)) => {
             f64::from(cohort(project, version, device)) < percent * 100.0
         }
         _ => true,
     };
-    rules
-        .allow
-        .as_ref()
-        .is_none_or(|allow| allow.contains(device))
-        && !rules
-            .deny
-            .as_ref()
-            .is_some_and(|deny| deny.contains(device))
-        && (named || in_rollout())
+    allow.is_none_or(|allow| allow.contains(device))
+        && !deny.is_some_and(|deny| deny.contains(device))
+        && (is_named || is_in_rollout())
 }
