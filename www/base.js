@@ -182,19 +182,24 @@ export function toast(text, bad = false) {
   quiet = setTimeout(() => { box.textContent = ''; }, bad ? 9000 : 5000);
 }
 
-/** Shows a dialog with `rows`, above those that are open. Resolves to the value of `submit` (`undefined` keeps the dialog
+/** Shows a dialog with `rows`, above one that is open. Resolves to the value of `submit` (`undefined` keeps the dialog
  * open) or null. */
 export function ask(title, rows, yes, submit = () => true, danger = false) {
+  const lowest = document.getElementById('ask');
+  // It is empty after its event "close", which fires later than it closes.
+  const box = lowest.children.length ? h('dialog') : lowest;
   return new Promise((resolve) => {
     let result = null;
     const done = (value) => { if (value === undefined) return; result = value; box.close(); };
-    const box = h('dialog', { 'aria-label': title, onclose: () => { box.remove(); resolve(result); } },
-      h('form', { method: 'dialog', onsubmit: (event) => { event.preventDefault(); done(submit()); } },
-        h('h2', {}, title), rows,
-        h('div.actions', {},
-          h('button', { type: 'button', onclick: () => done(null) }, t('cancel')),
-          h(danger ? 'button.primary.danger' : 'button.primary', { type: 'submit' }, yes))));
-    document.body.prepend(box);
+    const closed = () => { box.replaceChildren(); if (box !== lowest) box.remove(); resolve(result); };
+    box.setAttribute('aria-label', title);
+    box.replaceChildren(h('form', { method: 'dialog', onsubmit: (event) => { event.preventDefault(); done(submit()); } },
+      h('h2', {}, title), rows,
+      h('div.actions', {},
+        h('button', { type: 'button', onclick: () => done(null) }, t('cancel')),
+        h(danger ? 'button.primary.danger' : 'button.primary', { type: 'submit' }, yes))));
+    box.addEventListener('close', closed, { once: true });
+    if (box !== lowest) document.body.prepend(box);
     box.showModal();
   });
 }
