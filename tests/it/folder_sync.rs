@@ -347,9 +347,11 @@ fn a_copy_that_begins_while_another_one_runs_publishes_nothing() {
             ("RCLONE_LOG_LEVEL", "ERROR"),
         ];
         let slowly = [&variables[..], &[("RCLONE_BWLIMIT", "100k")]].concat();
-        let origin_is =
-            |bytes: &[u8]| write(&origin.firmware(), "firmware/P/1.0.1/UPDATE.bin", bytes);
-        origin_is(&noise(610, SIZE));
+        write(
+            &origin.firmware(),
+            "firmware/P/1.0.1/UPDATE.bin",
+            &noise(610, SIZE),
+        );
         let to = Place::new();
         std::fs::create_dir_all(to.firmware()).unwrap();
         let text = text(&to.firmware());

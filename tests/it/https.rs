@@ -8,7 +8,7 @@
 
 use crate::common;
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -44,12 +44,6 @@ fn start(command: &mut Command, log: &Path, address: SocketAddr) -> ListeningPro
         TcpStream::connect(address).is_ok()
     });
     program
-}
-
-/// A free address.
-fn free() -> SocketAddr {
-    let held = TcpListener::bind("127.0.0.1:0").unwrap();
-    held.local_addr().unwrap()
 }
 
 fn has_programs() -> bool {
@@ -93,7 +87,7 @@ fn nginx(server: &Server, place: &Place) -> (ListeningProgram, SocketAddr) {
     let [block] = &blocks[..] else {
         panic!("{GUIDE} has {} blocks of nginx", blocks.len());
     };
-    let address = free();
+    let address = common::free_address();
     let root = place.root.display().to_string();
     let lines: Vec<String> = block
         .lines()
@@ -124,7 +118,7 @@ fn nginx(server: &Server, place: &Place) -> (ListeningProgram, SocketAddr) {
 /// Starts a TLS client for the plain connections of emulated modules. It verifies the certificate like a
 /// module with `server_cert`.
 fn tls_client(place: &Place, to: SocketAddr, limits: &str) -> (ListeningProgram, SocketAddr) {
-    let address = free();
+    let address = common::free_address();
     let text = format!(
         "defaults\n  mode tcp\n  timeout connect 10s\n  timeout client 60s\n  timeout server 60s\n\
          listen module\n  bind {address}\n  server ota {to} ssl sni str(ota.example.com) verify required \

@@ -15,10 +15,9 @@ use std::time::Duration;
 use common::documents;
 use common::packages::noise;
 use common::{
-    IMEI, PATIENCE, Place, Server, both, connect_from, free_address, get, luat, run, wait_for_exit,
+    IMEI, PATIENCE, Place, Server, both, connect_from, end, free_address, get, luat, run,
     wait_until,
 };
-use rustix::process::Signal;
 
 /// A proxy; stopped when this value is dropped.
 pub struct Proxy {
@@ -30,13 +29,7 @@ pub struct Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // With SIGTERM, nginx stops its workers.
-        let pid = rustix::process::Pid::from_child(&self.child);
-        let _ = rustix::process::kill_process(pid, Signal::TERM);
-        if wait_for_exit(&mut self.child, Duration::from_secs(2)).is_none() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
+        end(&mut self.child);
     }
 }
 

@@ -206,7 +206,7 @@ impl Server {
     fn udp_client(&self) -> UdpSocket {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(self.udp).unwrap();
-        let timeout = Some(Duration::from_secs(60));
+        let timeout = Some(Duration::from_secs(20));
         socket.set_read_timeout(timeout).unwrap();
         socket
     }
@@ -262,7 +262,7 @@ fn check(imei: &str, headers: &str) -> String {
 
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
-    let timeout = Some(Duration::from_secs(60));
+    let timeout = Some(Duration::from_secs(20));
     stream.set_read_timeout(timeout).unwrap();
     stream.set_nodelay(true).unwrap();
     stream
@@ -275,7 +275,7 @@ fn connect_from(local: SocketAddr, to: SocketAddr) -> TcpStream {
     bind(&socket, &local).unwrap();
     connect(&socket, &to).unwrap();
     let stream = TcpStream::from(socket);
-    let timeout = Some(Duration::from_secs(60));
+    let timeout = Some(Duration::from_secs(20));
     stream.set_read_timeout(timeout).unwrap();
     stream
 }
@@ -351,7 +351,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(
-            start.elapsed() < Duration::from_secs(60),
+            start.elapsed() < Duration::from_secs(20),
             "it never was so: {what}"
         );
         std::thread::sleep(Duration::from_millis(5));

@@ -72,7 +72,7 @@ impl OutcomeKind {
         OutcomeKind::FellBack,
     ];
 
-    /// Kind of the outcome of a journey; `None` if the device never had the whole file.
+    /// Kind of the outcome of an update; `None` if the device never had the whole file.
     pub fn of(progress: Progress) -> Option<OutcomeKind> {
         match (progress.outcome, progress.state) {
             (Some(Outcome::Confirmed), _) => Some(OutcomeKind::Confirmed),
@@ -85,7 +85,7 @@ impl OutcomeKind {
         }
     }
 
-    /// Result of a journey with this outcome; `None` if the journey has no result yet.
+    /// Result of an update with this outcome; `None` if the update has no result yet.
     pub fn outcome(self) -> Option<Outcome> {
         match self {
             OutcomeKind::Confirmed => Some(Outcome::Confirmed),

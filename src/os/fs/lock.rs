@@ -23,8 +23,9 @@ pub struct FileLock {
 }
 
 impl FileLock {
-    /// Takes the lock of an open file with a nonblocking operation, waiting at most `patience` for its release. Blocks. The error is `WOULDBLOCK` if
-    /// the lock is still held, and another one if the file system has no locks for this file.
+    /// Takes the lock of an open file with a nonblocking operation, waiting at most `patience` for its release. Blocks.
+    /// The error is `WOULDBLOCK` if the lock is still held, and another one if the file system has no locks for this
+    /// file.
     pub fn take(
         file: impl Into<OwnedFd>,
         operation: FlockOperation,

@@ -41,7 +41,7 @@ pub use server::*;
 pub const IMEI: &str = "862991443753386";
 
 /// Time to wait for events that should happen soon, on a machine that is busy with other work.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Fails with a message, in functions that return `Result<_, String>`.
 #[macro_export]
@@ -79,6 +79,12 @@ impl Rows {
     }
 }
 
+/// An address of this host at which nothing listens.
+pub fn free_address_of(host: IpAddr) -> SocketAddr {
+    let held = TcpListener::bind((host, 0)).unwrap();
+    held.local_addr().unwrap()
+}
+
 /// An address of this machine at which nothing listens. Its host is used by no other test, because a test that runs at
 /// the same time could get the port of a shared one before the program that it is for.
 pub fn free_address() -> SocketAddr {
@@ -86,9 +92,7 @@ pub fn free_address() -> SocketAddr {
     let [.., high, low] = std::process::id().to_be_bytes();
     let [.., number] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
     // tests/it/failover/pair.rs uses 127.128 to 127.191.
-    let host = [127, 192 | (high & 0x1f), low, number.clamp(1, 254)];
-    let held = TcpListener::bind((IpAddr::from(host), 0)).unwrap();
-    held.local_addr().unwrap()
+    free_address_of([127, 192 | (high & 0x1f), low, number.clamp(1, 254)].into())
 }
 
 /// A window of release.json in the time zone UTC+`zone` that begins and ends this many minutes from now.
@@ -178,6 +182,16 @@ pub fn both(output: &Output) -> String {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     )
+}
+
+/// Sends SIGTERM, with which nginx stops its workers, and kills the program if it does not end.
+pub fn end(child: &mut Child) {
+    let pid = rustix::process::Pid::from_child(child);
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    if wait_for_exit(child, Duration::from_secs(5)).is_none() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
 }
 
 pub fn wait_for_exit(child: &mut Child, patience: Duration) -> Option<ExitStatus> {

@@ -12,6 +12,9 @@ pub struct Server {
     place: Option<Place>,
 }
 
+/// Time to wait for a server to have scanned its folder, in which there may be very many files.
+const START: Duration = Duration::from_secs(60);
+
 impl Server {
     /// Starts a server with an empty folder and free ports.
     pub fn start(flags: &[&str]) -> Server {
@@ -42,7 +45,7 @@ impl Server {
         let log = Arc::new(Log::default());
         collect(child.stdout.take().unwrap(), log.clone());
         collect(child.stderr.take().unwrap(), log.clone());
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + START;
         let started = loop {
             if log
                 .wait(0, Duration::from_millis(50), |line| is_event(line, "ready"))

@@ -81,7 +81,7 @@ struct Shared {
     runs: Vec<AtomicU32>,
     /// The release that each module has reported in a check.
     reported: Vec<AtomicU32>,
-    /// End of the last attempt of each module, and whether another one has begun.
+    /// State of the attempts of each module.
     last: Mutex<Vec<Progress>>,
     over: AtomicBool,
 }

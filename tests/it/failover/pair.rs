@@ -1,14 +1,14 @@
 //! Two servers that share the firmware folder and the secret, with a load balancer in front of them.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::affinity::{Ports, STREAM, blocks, has_stream_module};
 use crate::common::{
-    self, PATIENCE, Place, Server, luat_ota, serve_arguments, wait_for_exit, wait_until,
+    self, PATIENCE, Place, Server, free_address_of, luat_ota, serve_arguments, wait_until,
 };
 use crate::proxies::nginx_paths;
 use common::operator::Operator;
@@ -127,13 +127,7 @@ struct Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // With SIGTERM, nginx stops its workers.
-        let pid = rustix::process::Pid::from_child(&self.child);
-        let _ = rustix::process::kill_process(pid, Signal::TERM);
-        if wait_for_exit(&mut self.child, Duration::from_secs(5)).is_none() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
+        common::end(&mut self.child);
     }
 }
 
@@ -159,11 +153,6 @@ pub struct Pair {
 fn host(number: u8) -> IpAddr {
     let [.., high, low] = std::process::id().to_be_bytes();
     Ipv4Addr::new(127, 128 | (high & 0x3f), low, number).into()
-}
-
-fn free_address(host: IpAddr) -> SocketAddr {
-    let held = TcpListener::bind((host, 0)).unwrap();
-    held.local_addr().unwrap()
 }
 
 impl Pair {
@@ -196,8 +185,8 @@ impl Pair {
             [0, 1].map(|n| Replica::start(host(hosts + n), shared.firmware(), all.clone()));
         let [address, udp] = [2, 3].map(|n| host(hosts + n));
         let ports = |host| Ports {
-            http: free_address(host),
-            packets: free_address(host),
+            http: free_address_of(host),
+            packets: free_address_of(host),
         };
         let (address, udp) = (ports(address), ports(udp));
         let servers = [replicas[0].ports, replicas[1].ports];

@@ -158,10 +158,8 @@ fn has(program: &str) -> bool {
     found
 }
 
-/// Writes an executable file.
+/// Writes an executable file, and its folder.
 fn executable(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt;
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, text).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    common::write_executable(path, text);
 }

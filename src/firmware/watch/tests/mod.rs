@@ -61,7 +61,8 @@ impl TestWatcher {
         let (watcher, catalogs) = Watcher::start(WatchOptions {
             root: root.to_owned(),
             known: KnownFiles::open(known),
-            rescan: Duration::from_secs(30),
+            // Longer than a test waits, so that only events are found.
+            rescan: Duration::from_secs(600),
             skip,
         })
         .unwrap();

@@ -115,14 +115,10 @@ fn a_folder_that_cannot_be_written_costs_only_history() {
         unix: UNIX,
     };
     let mut journal = continue_journal(&nowhere, wall, &loaded, 0);
-    // A busy machine may delay one of them.
-    let times = [1, 2, 3].map(|number| {
-        let written = journal.write_now(&pin(number, NOW), Priority::Major);
-        let began = Instant::now();
-        block_on(written.unwrap().wait());
-        began.elapsed()
-    });
-    assert!(times.iter().any(|time| *time < MAX_WAIT), "{times:?}");
+    let written = journal.write_now(&pin(1, NOW), Priority::Major).unwrap();
+    let began = Instant::now();
+    block_on(written.wait());
+    assert!(began.elapsed() < MAX_WAIT);
     journal.stop();
 }
 
@@ -167,9 +163,7 @@ fn a_journal_of_holes_or_zeros_is_read_at_once() {
     let began = Instant::now();
     let (mut journal, entries) = test.start(NOW, UNIX);
     assert_eq!(entries, [pin(1, NOW)]);
-    // A terabyte of zeros takes minutes.
-    let took = began.elapsed();
-    assert!(took < Duration::from_secs(30), "{took:?}");
+    assert!(began.elapsed() < MAX_WAIT, "{:?}", began.elapsed());
     journal.stop();
     // Stored zeros: the rest of the file is not read.
     let mut bytes = text_of(&[pin(1, NOW)]).into_bytes();

@@ -266,7 +266,7 @@ fn compact(journal: &mut Journal, entries: &[JournalEntry]) -> bool {
 
 #[track_caller]
 fn wait_for<T>(mut so: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(20);
     loop {
         if let Some(found) = so() {
             return found;
